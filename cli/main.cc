@@ -1,0 +1,20 @@
+// holdfast: the command line.
+#include <cstdio>
+
+#include "CLI/CLI.hpp"
+#include "base/status.h"
+#include "cli/commands.h"
+
+int main(int argc, char** argv) {
+  holdfast::base::Status result;
+  CLI::App app("Holdfast: a self-hosted agent runtime with an embedded DeepSeek-V4 core.", "holdfast");
+  app.require_subcommand(1);
+  CLI::App* model =
+      app.add_subcommand("model", "The model core on its own: look at checkpoints, run text through it.");
+  model->require_subcommand(1);
+
+  CLI11_PARSE(app, argc, argv);
+  if (result.ok()) return 0;
+  std::fprintf(stderr, "holdfast: %s\n", holdfast::base::Message(result).c_str());
+  return 1;
+}
