@@ -9,6 +9,6 @@ namespace holdfast::base {
 
 }  // namespace holdfast::base
 
-#define HF_CHECK(condition)                                                                 \
-  (static_cast<bool>(condition) ? static_cast<void>(0)                                      \
+#define HF_CHECK(condition)                            \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
                                 : ::holdfast::base::CheckFailed(__FILE__, __LINE__, #condition))

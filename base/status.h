@@ -1,5 +1,6 @@
 // Status helpers. Errors are absl::Status / absl::StatusOr; a message says what failed and why, with the
-// path, id or offset. Debian's abseil is built with its own string_view: View() is the one place that converts.
+// path, id or offset. Debian's abseil is built with its own string_view: View() is the one place that
+// converts.
 #pragma once
 
 #include <string>
@@ -36,11 +37,11 @@ Status Annotate(const Status& status, std::string_view prefix);
 }  // namespace holdfast::base
 
 // Returns from the enclosing function when `expr` is an error.
-#define HF_RETURN_IF_ERROR(expr)                        \
-  do {                                                  \
-    if (auto hf_status = (expr); !hf_status.ok()) {     \
-      return hf_status;                                 \
-    }                                                   \
+#define HF_RETURN_IF_ERROR(expr)                    \
+  do {                                              \
+    if (auto hf_status = (expr); !hf_status.ok()) { \
+      return hf_status;                             \
+    }                                               \
   } while (false)
 
 #define HF_CONCAT_INNER(a, b) a##b
