@@ -1,0 +1,15 @@
+#include "tests/support/seeded_random.h"
+
+#include <cstdlib>
+#include <numeric>
+
+namespace holdfast::test {
+
+std::vector<uint64_t> TestSeeds(uint64_t count) {
+  if (const char* const seed = std::getenv("HOLDFAST_TEST_SEED")) return {std::strtoull(seed, nullptr, 10)};
+  std::vector<uint64_t> seeds(count);
+  std::iota(seeds.begin(), seeds.end(), uint64_t{1});
+  return seeds;
+}
+
+}  // namespace holdfast::test
