@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "model/number_formats.h"
 
@@ -27,12 +28,22 @@ uint8_t ScaleByte(int32_t exponent) { return static_cast<uint8_t>(std::clamp(exp
 
 EntryCodec::EntryCodec(KvMode mode, int32_t head_dim, int32_t rope_dim)
     : mode_(mode), nope_(head_dim - rope_dim), rope_(rope_dim) {
-  bytes_ = mode == KvMode::kF32 ? head_dim * 4 : (nope_ + 2 * rope_ + nope_ / kEntryGroup + 7) / 8 * 8;
+  bytes_ = mode != KvMode::kStored ? head_dim * 4 : (nope_ + 2 * rope_ + nope_ / kEntryGroup + 7) / 8 * 8;
 }
 
 void EntryCodec::Encode(const float* values, std::byte* out) const {
   if (mode_ == KvMode::kF32) {
     std::memcpy(out, values, static_cast<size_t>(bytes_));
+    return;
+  }
+  if (mode_ == KvMode::kQuantised) {
+    const EntryCodec stored(KvMode::kStored, nope_ + rope_, rope_);
+    std::vector<std::byte> bytes(static_cast<size_t>(stored.bytes()));
+    std::vector<float> grid(static_cast<size_t>(nope_ + rope_));
+    stored.Encode(values, bytes.data());
+    stored.Decode(bytes.data(), grid.data());
+    std::copy(values + nope_, values + nope_ + rope_, grid.begin() + nope_);
+    std::memcpy(out, grid.data(), static_cast<size_t>(bytes_));
     return;
   }
   auto* bytes = reinterpret_cast<uint8_t*>(out);
@@ -56,7 +67,7 @@ void EntryCodec::Encode(const float* values, std::byte* out) const {
 }
 
 void EntryCodec::Decode(const std::byte* entry, float* values) const {
-  if (mode_ == KvMode::kF32) {
+  if (mode_ != KvMode::kStored) {
     std::memcpy(values, entry, static_cast<size_t>(bytes_));
     return;
   }
@@ -72,12 +83,19 @@ void EntryCodec::Decode(const std::byte* entry, float* values) const {
 }
 
 IndexCodec::IndexCodec(KvMode mode, int32_t dim) : mode_(mode), dim_(dim) {
-  bytes_ = mode == KvMode::kF32 ? dim * 4 : dim / 2 + dim / kIndexGroup;
+  bytes_ = mode != KvMode::kStored ? dim * 4 : dim / 2 + dim / kIndexGroup;
 }
 
 void IndexCodec::Encode(const float* values, std::byte* out) const {
   if (mode_ == KvMode::kF32) {
     std::memcpy(out, values, static_cast<size_t>(bytes_));
+    return;
+  }
+  if (mode_ == KvMode::kQuantised) {
+    const IndexCodec stored(KvMode::kStored, dim_);
+    std::vector<std::byte> bytes(static_cast<size_t>(stored.bytes()));
+    stored.Encode(values, bytes.data());
+    stored.Decode(bytes.data(), reinterpret_cast<float*>(out));
     return;
   }
   auto* bytes = reinterpret_cast<uint8_t*>(out);
@@ -96,7 +114,7 @@ void IndexCodec::Encode(const float* values, std::byte* out) const {
 }
 
 void IndexCodec::Decode(const std::byte* entry, float* values) const {
-  if (mode_ == KvMode::kF32) {
+  if (mode_ != KvMode::kStored) {
     std::memcpy(values, entry, static_cast<size_t>(bytes_));
     return;
   }

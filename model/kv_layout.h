@@ -13,13 +13,15 @@
 namespace holdfast::model {
 
 enum class KvMode : uint8_t {
-  kF32,     // every value a float32: the oracle's
-  kStored,  // as the model was trained for: FP8 + BF16 entries, FP4 index keys
+  kF32,        // every value a float32
+  kQuantised,  // float32 values on the grid of the model's own quantiser (FP8 entries, FP4 index keys),
+               // rotated dims untouched: what the official code holds when its activations are float32
+  kStored,  // the bytes that the KV store keeps: FP8 + BF16 entries, FP4 index keys
 };
 
 // Codec of one main entry (window row, CSA or HCA entry) of head_dim values, the last rope_dim rotated.
 //   kStored: nope x E4M3 | rope x BF16 | nope/64 x UE8M0 | zeros up to a multiple of 8     (Flash: 584 bytes)
-//   kF32:    head_dim x F32
+//   kF32, kQuantised: head_dim x F32
 class EntryCodec {
  public:
   EntryCodec() = default;
@@ -43,7 +45,7 @@ class EntryCodec {
 
 // Codec of one index key (or indexer query head) of index_head_dim values, after the Hadamard rotation.
 //   kStored: dim/2 x two E2M1 (even one in the low nibble) | dim/32 x UE8M0                (Flash: 68 bytes)
-//   kF32:    dim x F32
+//   kF32, kQuantised: dim x F32
 class IndexCodec {
  public:
   IndexCodec() = default;

@@ -94,7 +94,9 @@ class ReferenceBackend : public Backend {
       : kv_mode_(options.kv_mode), pool_(options.threads) {}
 
   std::string NumericsId() const override {
-    return kv_mode_ == KvMode::kF32 ? "reference/kv-f32/1" : "reference/kv-stored/1";
+    constexpr const char* kIds[] = {"reference/kv-f32/1", "reference/kv-quantised/1",
+                                    "reference/kv-stored/1"};
+    return kIds[static_cast<size_t>(kv_mode_)];
   }
   KvMode kv_mode() const override { return kv_mode_; }
 

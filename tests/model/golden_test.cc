@@ -67,6 +67,11 @@ class GoldenTest : public ::testing::TestWithParam<std::string> {
   }
   bool is_long() const { return GetParam() == "tiny-f"; }
 
+  // The largest difference; of the long run, where near-tied selections flip, the mean one.
+  double Difference(std::span<const float> a, std::span<const float> b) const {
+    return is_long() ? MeanAbsDifference(a, b) : MaxAbsDifference(a, b);
+  }
+
   // Logits, hidden states and MTP logits of `trace` against `X.*`, X = f32.
   void ExpectF32(const Trace& trace, const std::string& what) {
     const auto want = tiny_.golden->Floats("f32.logits");
@@ -84,12 +89,11 @@ class GoldenTest : public ::testing::TestWithParam<std::string> {
     for (size_t layer = 0; layer < trace.hidden.size(); ++layer) {
       const auto hidden = tiny_.golden->Floats("f32.layers." + std::to_string(layer) + ".hidden");
       const auto got = At(trace.hidden[layer], tiny_.hidden_positions, streams_);
-      EXPECT_LE(MaxAbsDifference(got, hidden), is_long() ? 5e-2 : 5e-4) << what << " layer " << layer;
+      EXPECT_LE(Difference(got, hidden), is_long() ? 5e-3 : 5e-4) << what << " layer " << layer;
     }
     if (!trace.mtp_logits.empty()) {
       const auto got = At(trace.mtp_logits, tiny_.hidden_positions, vocab_);
-      EXPECT_LE(MaxAbsDifference(got, tiny_.golden->Floats("f32.mtp.logits")), is_long() ? 5e-2 : 5e-4)
-          << what;
+      EXPECT_LE(Difference(got, tiny_.golden->Floats("f32.mtp.logits")), is_long() ? 5e-3 : 5e-4) << what;
     }
   }
 
@@ -104,25 +108,31 @@ TEST_P(GoldenTest, ReferenceF32MatchesOfficialLogitsHiddenStatesAndMtp) {
   ExpectF32(trace, "stored split");
 }
 
+// Splits differ around the first positions: a prefix is enough, but for one run of single tokens all the way.
 TEST_P(GoldenTest, ReferenceF32MatchesUnderEverySplit) {
   auto backend = MakeReferenceBackend({.kv_mode = KvMode::kF32, .threads = 2});
+  const auto want = tiny_.golden->Floats("f32.logits");
+  const auto all = tiny_.tokens;
+  tiny_.tokens.resize(200);
   for (int64_t prefill : {0, 1, 3, 4, 127, 128, 129}) {
-    const auto trace = TraceTiny(tiny_, *backend, {.prefill = prefill, .hidden = true, .mtp = true});
-    ExpectF32(trace, "prefill " + std::to_string(prefill));
-    if (is_long()) break;  // all-decode; the other splits differ in the first 129 positions only
+    const auto trace = TraceTiny(tiny_, *backend, {.prefill = prefill});
+    EXPECT_LE(MaxAbsDifference(trace.logits, want.first(trace.logits.size())), 5e-4) << "prefill " << prefill;
   }
-  const auto chunked =
-      TraceTiny(tiny_, *backend, {.prefill = tiny_.prefill, .chunk = 37, .hidden = true, .mtp = true});
-  ExpectF32(chunked, "chunks of 37");
+  tiny_.tokens = all;
+  ExpectF32(TraceTiny(tiny_, *backend, {.prefill = tiny_.prefill, .chunk = 37, .hidden = true, .mtp = true}),
+            "chunks");
+  if (GetParam() == "tiny-a") {
+    ExpectF32(TraceTiny(tiny_, *backend, {.prefill = 0, .hidden = true, .mtp = true}), "all decode");
+  }
 }
 
-TEST_P(GoldenTest, ReferenceStoredKvIsCloseToOfficialQuantisedKv) {
-  auto backend = MakeReferenceBackend({.kv_mode = KvMode::kStored, .threads = 2});
+TEST_P(GoldenTest, ReferenceQuantisedKvIsCloseToOfficialQuantisedKv) {
+  auto backend = MakeReferenceBackend({.kv_mode = KvMode::kQuantised, .threads = 2});
   const auto trace = TraceTiny(tiny_, *backend, {.prefill = tiny_.prefill});
   const auto want = tiny_.golden->Floats("f32q.logits");
   const double kl = MeanKl(want, trace.logits, vocab_);
   const double mean = MeanAbsDifference(want, trace.logits);
-  std::printf("%s stored: mean %.2e KL %.2e\n", GetParam().c_str(), mean, kl);
+  std::printf("%s quantised: mean %.2e KL %.2e\n", GetParam().c_str(), mean, kl);
   EXPECT_LE(kl, 0.02);
   EXPECT_LE(mean, 0.05);
 }
