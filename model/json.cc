@@ -127,7 +127,8 @@ class JsonParser {
     return true;
   }
   void SkipSpace() {
-    while (at_ < text_.size() && std::string_view(" \t\n\r").find(text_[at_]) != std::string_view::npos) ++at_;
+    while (at_ < text_.size() && std::string_view(" \t\n\r").find(text_[at_]) != std::string_view::npos)
+      ++at_;
   }
 
   base::Status Value(int depth, Json* out) {

@@ -1,5 +1,6 @@
 // A JSON value as Python's json module reads and writes it: members keep their order, integers keep their
-// digits, floats print as Python's repr. The chat encoding needs exactly that (docs: chat format, json.dumps).
+// digits, floats print as Python's repr. The chat encoding needs exactly that (docs: chat format,
+// json.dumps).
 #pragma once
 
 #include <cstdint>
@@ -43,10 +44,10 @@ class Json {
   // Python's bool(value): false for null, false, zero, and the empty string, array and object.
   bool Truthy() const;
 
-  bool boolean() const { return number_ != 0; }               // of a kBool
-  double number() const { return number_; }                   // of a kInt (rounded) or kFloat
-  const std::string& text() const { return text_; }           // a string's characters, an integer's digits
-  const std::vector<Json>& items() const { return items_; }   // array items, or member values
+  bool boolean() const { return number_ != 0; }              // of a kBool
+  double number() const { return number_; }                  // of a kInt (rounded) or kFloat
+  const std::string& text() const { return text_; }          // a string's characters, an integer's digits
+  const std::vector<Json>& items() const { return items_; }  // array items, or member values
   const std::vector<std::string>& keys() const { return keys_; }  // member names, parallel to items()
 
   // The member `key` of an object; null when absent or when this is no object. Linear in the members.

@@ -23,9 +23,7 @@ struct Candidate {
   int32_t left = 0;
   int32_t right = 0;
   int32_t result = 0;
-  bool operator>(const Candidate& other) const {
-    return std::tie(rank, at) > std::tie(other.rank, other.at);
-  }
+  bool operator>(const Candidate& other) const { return std::tie(rank, at) > std::tie(other.rank, other.at); }
 };
 
 }  // namespace

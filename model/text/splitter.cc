@@ -47,8 +47,7 @@ class Matcher {
   int Match(std::string_view text, size_t start) {
     constexpr uint32_t kOptions = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-    const int found =
-        pcre2_match(code_, subject, text.size(), start, kOptions, data_.get(), context_.get());
+    const int found = pcre2_match(code_, subject, text.size(), start, kOptions, data_.get(), context_.get());
     if (found != PCRE2_ERROR_JIT_STACKLIMIT) return found;
     return pcre2_match(code_, subject, text.size(), start, kOptions | PCRE2_NO_JIT, data_.get(),
                        context_.get());
@@ -70,7 +69,8 @@ base::Status Matcher::Split(std::string_view text, std::vector<std::string_view>
     }
     const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data_.get());
     // \K in a lookaround can set the start of a match before its search or behind its end.
-    if (range[0] < start || range[1] <= range[0]) return base::InvalidArgument("split pattern: misuse of \\K");
+    if (range[0] < start || range[1] <= range[0])
+      return base::InvalidArgument("split pattern: misuse of \\K");
     if (range[0] > start) pieces->push_back(text.substr(start, range[0] - start));
     pieces->push_back(text.substr(range[0], range[1] - range[0]));
     start = range[1];

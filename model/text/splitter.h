@@ -1,5 +1,5 @@
-// Pre-tokenisation: a sequence of regular expressions, each applied to the pieces the one before left. Matches
-// and the gaps between them both become pieces ("Isolated").
+// Pre-tokenisation: a sequence of regular expressions, each applied to the pieces the one before left.
+// Matches and the gaps between them both become pieces ("Isolated").
 #pragma once
 
 #include <memory>

@@ -129,10 +129,12 @@ class Reader {
       const std::string content = TextOr(Member(entry, "content"), "");
       HF_ASSIGN_OR_RETURN(const int32_t id, ReadId(Member(entry, "id"), content));
       for (const char* key : {"single_word", "lstrip", "rstrip"}) {
-        if (!IsOff(Member(entry, key))) return Error("added token '" + content + "': " + key + " is not supported");
+        if (!IsOff(Member(entry, key)))
+          return Error("added token '" + content + "': " + key + " is not supported");
       }
       HF_RETURN_IF_ERROR(SetBytes(id, content));
-      if (!added_ids_.try_emplace(content, id).second) return Error("added token '" + content + "' occurs twice");
+      if (!added_ids_.try_emplace(content, id).second)
+        return Error("added token '" + content + "' occurs twice");
       file_.added.push_back({id, content, !IsOff(Member(entry, "special"))});
     }
     return {};
@@ -170,7 +172,8 @@ class Reader {
     if (merges.size() > static_cast<size_t>(TokenizerFile::kMaxIds)) return Error("model.merges: too many");
     for (const json& merge : merges) {
       const base::Status status = ReadMerge(merge);
-      if (!status.ok()) return Error("merge " + std::to_string(file_.merges.size()) + ": " + base::Message(status));
+      if (!status.ok())
+        return Error("merge " + std::to_string(file_.merges.size()) + ": " + base::Message(status));
     }
     return {};
   }
@@ -195,7 +198,8 @@ class Reader {
     const auto left_id = ids_.find(left_bytes), right_id = ids_.find(right_bytes),
                result = ids_.find(left_bytes + right_bytes);
     if (left_id == ids_.end() || right_id == ids_.end() || result == ids_.end()) {
-      return base::InvalidArgument("'" + left + "' and '" + right + "' or what they make is not in the vocab");
+      return base::InvalidArgument("'" + left + "' and '" + right +
+                                   "' or what they make is not in the vocab");
     }
     file_.merges.push_back({left_id->second, right_id->second, result->second});
     return {};
