@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/errno.h"
+#include "base/faults.h"
 
 namespace holdfast::base {
 namespace {
@@ -360,6 +361,7 @@ class PosixFileSystem final : public FileSystem {
 Status WriteAndSync(FileSystem& fs, const std::string& path, std::span<const std::byte> bytes) {
   HF_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, fs.Open(path, OpenMode::kTruncate));
   HF_RETURN_IF_ERROR(file->WriteAt(0, bytes));
+  HF_FAULT_POINT("base.file.before_sync");
   return file->Sync();
 }
 
@@ -378,11 +380,13 @@ FileSystem& RealFileSystem() {
 Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::span<const std::byte> bytes) {
   const std::string temporary = path + ".tmp";
   Status status = WriteAndSync(fs, temporary, bytes);
+  HF_FAULT_POINT("base.file.before_rename");
   if (status.ok()) status = fs.Rename(temporary, path);
   if (!status.ok()) {
     fs.Remove(temporary).IgnoreError();
     return status;
   }
+  HF_FAULT_POINT("base.file.before_directory_sync");
   return fs.SyncDirectory(ParentDirectory(path));
 }
 

@@ -12,7 +12,7 @@
 namespace holdfast::base {
 namespace {
 
-// About 50 us: a pause takes some 40 to 140 cycles on current x86.
+// 30 to 100 us: a pause takes 40 to 140 cycles on current x86.
 constexpr int kSpins = 1500;
 
 void Pause() {

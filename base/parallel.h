@@ -43,7 +43,7 @@ class ThreadPool {
   // done; `thread` is in [0, threads()), 0 is the caller, and is nobody else's meanwhile. Tasks are handed
   // out in ascending order to whoever is free. What was written before the call is visible to the tasks, what
   // they wrote is visible after it. `f` must not throw. Allocates nothing. Cost: two atomic operations a task
-  // and, while the workers are awake (they spin for some 50 us after a loop), about a microsecond a loop;
+  // and, while the workers are awake (they spin for some 100 us after a loop), about a microsecond a loop;
   // some more to wake them. Give it 1 to 4 tasks a thread, of at least 2 us each.
   template <class F>
   void ParallelFor(size_t tasks, F&& f) {

@@ -1,5 +1,7 @@
 #include "tests/support/sim_executor.h"
 
+#include <algorithm>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -35,8 +37,8 @@ class SimExecutorTest : public ::testing::Test {
 
 TEST_F(SimExecutorTest, LanesKeepTheirOrderAndSeedsMixThem) {
   std::set<std::vector<std::string>> orders;
-  for (const uint64_t seed : TestSeeds(50)) {
-    SCOPED_TRACE(::testing::Message() << "HOLDFAST_TEST_SEED=" << seed);
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
     std::vector<std::string> order;
     for (int run = 0; run < 2; ++run) {
       log_.clear();
@@ -56,7 +58,7 @@ TEST_F(SimExecutorTest, LanesKeepTheirOrderAndSeedsMixThem) {
     }
     orders.insert(order);
   }
-  EXPECT_GE(orders.size(), 1u);
+  EXPECT_EQ(orders.size(), 6u);  // all that keep c1 < c2 and e1 < e2
 }
 
 TEST_F(SimExecutorTest, TimeGoesOnToTheNextTimer) {
