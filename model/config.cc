@@ -221,9 +221,10 @@ Status CheckRelations(const ModelConfig& c, std::string_view origin) {
       {int64_t{c.num_heads} * c.head_dim <= (1 << 24), "num_attention_heads",
        "times head_dim be at most 2^24"},
       {c.experts_per_token <= c.num_experts, "num_experts_per_tok", "be at most n_routed_experts"},
-      {!has_csa || (index_dim >= 32 && (index_dim & (index_dim - 1)) == 0), "index_head_dim",
-       "be a power of two of at least 32"},
+      {!has_csa || (index_dim >= 32 && index_dim <= 512 && (index_dim & (index_dim - 1)) == 0), "index_head_dim",
+       "be a power of two from 32 to 512"},
       {!has_csa || index_dim >= c.rope_dim, "index_head_dim", "be at least qk_rope_head_dim"},
+      {c.fp8_block_cols % 16 == 0, "quantization_config.weight_block_size", "hold a multiple of 16 columns"},
       {c.bos_token_id < c.vocab_size && c.eos_token_id < c.vocab_size, "eos_token_id", "be below vocab_size"},
   };
   for (const Rule& rule : rules) {

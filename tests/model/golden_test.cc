@@ -137,6 +137,30 @@ TEST_P(GoldenTest, ReferenceQuantisedKvIsCloseToOfficialQuantisedKv) {
   EXPECT_LE(mean, 0.05);
 }
 
+// The official code's own BF16 run is the yardstick: native must be at least as close to the quantised
+// float32 run.
+TEST_P(GoldenTest, NativeIsCloserToOfficialThanOfficialBf16) {
+  auto backend = MakeCpuBackend({.threads = 2, .pin_threads = false});
+  const auto trace = TraceTiny(tiny_, *backend, {.prefill = tiny_.prefill, .hidden = true, .mtp = true});
+  const auto f32q = tiny_.golden->Floats("f32q.logits");
+  const double native = MeanKl(f32q, trace.logits, vocab_);
+  const double bf16 = MeanKl(f32q, tiny_.golden->Floats("bf16.logits"), vocab_);
+  std::printf("%s native: KL %.4f, official bf16: KL %.4f\n", GetParam().c_str(), native, bf16);
+  EXPECT_LE(native, bf16);
+  for (size_t layer = 0; layer < trace.hidden.size(); ++layer) {
+    const std::string name = ".layers." + std::to_string(layer) + ".hidden";
+    const auto want = tiny_.golden->Floats("f32q" + name);
+    const auto got = At(trace.hidden[layer], tiny_.hidden_positions, streams_);
+    const double cosine = Cosine(got, want);
+    const double bf16_cosine = Cosine(tiny_.golden->Floats("bf16" + name), want);
+    std::printf("  layer %zu: cosine %.6f, official bf16 %.6f\n", layer, cosine, bf16_cosine);
+    EXPECT_GE(cosine, bf16_cosine) << "layer " << layer;
+  }
+  const auto mtp = At(trace.mtp_logits, tiny_.hidden_positions, vocab_);
+  EXPECT_LE(MeanKl(tiny_.golden->Floats("f32q.mtp.logits"), mtp, vocab_),
+            MeanKl(tiny_.golden->Floats("f32q.mtp.logits"), tiny_.golden->Floats("bf16.mtp.logits"), vocab_));
+}
+
 INSTANTIATE_TEST_SUITE_P(Tiny, GoldenTest, ::testing::Values("tiny-a", "tiny-b", "tiny-f"),
                          [](const auto& instance) { return "Tiny" + instance.param.substr(5); });
 
