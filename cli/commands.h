@@ -9,4 +9,14 @@ namespace CLI {
 class App;
 }
 
-namespace holdfast::cli {}  // namespace holdfast::cli
+namespace holdfast::cli {
+
+void AddModelInfo(CLI::App& parent, base::Status& result);
+void AddModelLogits(CLI::App& parent, base::Status& result);
+void AddModelSynth(CLI::App& parent, base::Status& result);
+void AddModelTokenize(CLI::App& parent, base::Status& result);
+void AddModelDetokenize(CLI::App& parent, base::Status& result);
+void AddModelRender(CLI::App& parent, base::Status& result);
+void AddModelParse(CLI::App& parent, base::Status& result);
+
+}  // namespace holdfast::cli

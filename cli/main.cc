@@ -12,6 +12,13 @@ int main(int argc, char** argv) {
   CLI::App* model =
       app.add_subcommand("model", "The model core on its own: look at checkpoints, run text through it.");
   model->require_subcommand(1);
+  holdfast::cli::AddModelInfo(*model, result);
+  holdfast::cli::AddModelLogits(*model, result);
+  holdfast::cli::AddModelSynth(*model, result);
+  holdfast::cli::AddModelTokenize(*model, result);
+  holdfast::cli::AddModelDetokenize(*model, result);
+  holdfast::cli::AddModelRender(*model, result);
+  holdfast::cli::AddModelParse(*model, result);
 
   CLI11_PARSE(app, argc, argv);
   if (result.ok()) return 0;
