@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <iterator>
 
 namespace holdfast::model {
 namespace {
@@ -17,9 +18,22 @@ double Exp(double x) {
   const auto k = static_cast<int64_t>(x * kLog2E - 0.5);  // towards zero: to nearest, for x <= 0
   const auto scale = static_cast<double>(k);
   const double r = (x - scale * kLn2High) - scale * kLn2Low;
-  constexpr int kTerms = 13;
-  double sum = 1.0;
-  for (int n = kTerms; n > 0; --n) sum = 1.0 + sum * r / n;
+  constexpr double kInverseFactorials[] = {1.0,
+                                           1.0,
+                                           1.0 / 2,
+                                           1.0 / 6,
+                                           1.0 / 24,
+                                           1.0 / 120,
+                                           1.0 / 720,
+                                           1.0 / 5040,
+                                           1.0 / 40320,
+                                           1.0 / 362880,
+                                           1.0 / 3628800,
+                                           1.0 / 39916800,
+                                           1.0 / 479001600,
+                                           1.0 / 6227020800.0};
+  double sum = 0;
+  for (size_t n = std::size(kInverseFactorials); n > 0; --n) sum = sum * r + kInverseFactorials[n - 1];
   constexpr int64_t kBias = 1023, kMantissaBits = 52;
   return sum * std::bit_cast<double>(static_cast<uint64_t>(k + kBias) << kMantissaBits);
 }
@@ -73,10 +87,19 @@ base::StatusOr<int32_t> Sampler::Sample(std::span<const float> logits, const Tok
 void Sampler::Collect(std::span<const float> logits, const TokenMask* mask) {
   candidates_.clear();
   candidates_.reserve(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const auto id = static_cast<int32_t>(i);
-    if (!std::isfinite(logits[i]) || (mask != nullptr && !mask->Has(id))) continue;
-    candidates_.push_back({.logit = logits[i], .id = id});
+  const auto add = [&](size_t id) {
+    if (!std::isfinite(logits[id])) return;
+    candidates_.push_back({.logit = logits[id], .id = static_cast<int32_t>(id)});
+  };
+  if (mask == nullptr) {
+    for (size_t id = 0; id < logits.size(); ++id) add(id);
+    return;
+  }
+  for (size_t i = 0; i < mask->words().size(); ++i) {
+    for (uint64_t word = mask->words()[i]; word != 0; word &= word - 1) {
+      const size_t id = i * TokenMask::kWordBits + static_cast<size_t>(std::countr_zero(word));
+      if (id < logits.size()) add(id);
+    }
   }
 }
 

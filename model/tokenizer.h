@@ -27,7 +27,7 @@ class Tokenizer {
   static constexpr uint64_t kMaxFileBytes = 64ull << 20;
 
   // Reads a tokenizer. InvalidArgument says what in the file is wrong or not supported; Load annotates errors
-  // with the path. About 0.3 s for 129,280 tokens.
+  // with the path. About half a second for 129,280 tokens.
   static base::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json);
   static base::StatusOr<std::unique_ptr<Tokenizer>> Load(base::FileSystem& fs, const std::string& path);
 
