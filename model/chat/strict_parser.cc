@@ -10,13 +10,16 @@
 
 #include "model/chat.h"
 #include "model/chat/format.h"
+#include "model/text/utf8.h"
 
 namespace holdfast::model {
 namespace {
 
 base::Status Error(std::string_view what, std::string_view found) {
   constexpr size_t kShown = 80;
-  return base::InvalidArgument(std::string(what) + ": " + JsonQuote(found.substr(0, kShown)));
+  found = found.substr(0, kShown);
+  found = found.substr(0, ValidUtf8Prefix(found));
+  return base::InvalidArgument(std::string(what) + ": " + JsonQuote(found));
 }
 
 // Takes `suffix` and at most one newline after it off the end of `text`.

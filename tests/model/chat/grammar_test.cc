@@ -289,7 +289,7 @@ class RandomLogits {
     }
     if (step > length_) {
       Lean({"<｜end▁of▁sentence｜>", "｜DSML｜", "</think>"}, 0);
-      Lean({"</", "<", "/", "}", "]", "\"", "1", "\n"}, 100);
+      Lean({"</", "/", "}", "]", "\"", "1", "\n"}, 100);
     } else if (wants_call_ && rng_.Below(3) == 0) {
       Lean({"｜DSML｜", "</think>"}, 0);
       Lean({"\n\n<", "\n\n", "\n", "<", "</", "\"", "1"}, 100);
@@ -361,7 +361,7 @@ Tally Generate(const Tokenizer& tokenizer, const GrammarVocabulary& vocabulary, 
     RandomLogits logits(tokenizer, seed);
     GrammarTurn turn(*grammar, mode);
     std::vector<int32_t> ids;
-    while (!turn.IsDone() && ids.size() < 2000) {
+    while (!turn.IsDone() && ids.size() < 20000) {
       const auto id =
           sampler->Sample(logits.Next(ids.size()), &turn.Mask(), {.seed = seed, .position = ids.size()});
       if (!id.ok() || !turn.Accept(*id).ok()) {
