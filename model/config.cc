@@ -1,6 +1,7 @@
 #include "model/config.h"
 
 #include <algorithm>
+#include <charconv>
 #include <numeric>
 
 #include "nlohmann/json.hpp"
@@ -43,7 +44,7 @@ class Reader {
   void Only(const char* key, const Json& want) {
     const Json* value = Find(key);
     if (value != nullptr && *value != want) {
-      Fail(key, "is " + value->dump() + "; only " + want.dump() + " is supported");
+      Fail(key, "is " + Shown(*value) + "; only " + want.dump() + " is supported");
     }
   }
   void IntList(const char* key, int64_t low, int64_t high, size_t max_size, std::vector<int32_t>& out) {
@@ -89,6 +90,7 @@ class Reader {
     out = static_cast<float>(value.get<double>());
   }
   static std::string Shown(const Json& value) {
+    if (value.is_structured()) return value.is_array() ? "a list" : "an object";
     std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
     if (text.size() > 60) text = text.substr(0, 57) + "...";
     return text;
@@ -217,12 +219,13 @@ Status CheckRelations(const ModelConfig& c, std::string_view origin) {
       {(c.head_dim - c.rope_dim) % 64 == 0, "head_dim", "exceed qk_rope_head_dim by a multiple of 64"},
       {c.head_dim % 16 == 0, "head_dim", "be a multiple of 16"},
       {c.num_heads % c.o_groups == 0, "o_groups", "divide num_attention_heads"},
-      {(int64_t{c.o_groups} * c.o_lora_rank) % 32 == 0, "o_lora_rank", "times o_groups be a multiple of 32"},
+      {(int64_t{c.o_groups} * c.o_lora_rank) % 32 == 0, "o_lora_rank",
+       "be such that o_groups times it is a multiple of 32"},
       {int64_t{c.num_heads} * c.head_dim <= (1 << 24), "num_attention_heads",
-       "times head_dim be at most 2^24"},
+       "be such that head_dim times it is at most 2^24"},
       {c.experts_per_token <= c.num_experts, "num_experts_per_tok", "be at most n_routed_experts"},
-      {!has_csa || (index_dim >= 32 && index_dim <= 512 && (index_dim & (index_dim - 1)) == 0), "index_head_dim",
-       "be a power of two from 32 to 512"},
+      {!has_csa || (index_dim >= 32 && index_dim <= 512 && (index_dim & (index_dim - 1)) == 0),
+       "index_head_dim", "be a power of two from 32 to 512"},
       {!has_csa || index_dim >= c.rope_dim, "index_head_dim", "be at least qk_rope_head_dim"},
       {c.fp8_block_cols % 16 == 0, "quantization_config.weight_block_size", "hold a multiple of 16 columns"},
       {c.bos_token_id < c.vocab_size && c.eos_token_id < c.vocab_size, "eos_token_id", "be below vocab_size"},
@@ -250,6 +253,15 @@ Status CheckRelations(const ModelConfig& c, std::string_view origin) {
   return {};
 }
 
+// The double that prints as the shortest decimal of `value`: 1e-06, not 9.999999974752427e-07.
+double Shortest(float value) {
+  char text[32];
+  const char* end = std::to_chars(std::begin(text), std::end(text), value).ptr;
+  double shortest = 0;
+  std::from_chars(text, end, shortest);
+  return shortest;
+}
+
 }  // namespace
 
 LayerRole ModelConfig::role(int32_t layer) const {
@@ -272,7 +284,9 @@ StatusOr<ModelConfig> ParseConfig(std::string_view json, std::string_view origin
   if (json.size() > kMaxBytes) {
     return InvalidArgument(std::string(origin) + ": larger than 1 MiB; this is not a model configuration");
   }
-  const Json root = Json::parse(json.begin(), json.end(), nullptr, /*allow_exceptions=*/false);
+  // Deep nests are dropped: copying one, or printing it, would recurse as deep.
+  const auto shallow = [](int depth, Json::parse_event_t, Json&) { return depth < 8; };
+  const Json root = Json::parse(json.begin(), json.end(), shallow, /*allow_exceptions=*/false);
   if (!root.is_object()) return InvalidArgument(std::string(origin) + ": not a JSON object");
   ModelConfig c;
   Reader r(root, origin);
@@ -316,28 +330,30 @@ std::string FormatConfig(const ModelConfig& c) {
   j["index_n_heads"] = c.index_heads;
   j["index_head_dim"] = c.index_head_dim;
   j["index_topk"] = c.index_topk;
-  j["rope_theta"] = c.window_rope.theta;
-  j["compress_rope_theta"] = c.compress_rope.theta;
-  j["rope_scaling"] = {{"type", "yarn"},
-                       {"factor", c.compress_rope.factor},
-                       {"original_max_position_embeddings", c.compress_rope.original_max_positions},
-                       {"beta_fast", c.compress_rope.beta_fast},
-                       {"beta_slow", c.compress_rope.beta_slow}};
+  j["rope_theta"] = Shortest(c.window_rope.theta);
+  j["compress_rope_theta"] = Shortest(c.compress_rope.theta);
+  if (c.compress_rope.original_max_positions > 0) {
+    j["rope_scaling"] = {{"type", "yarn"},
+                         {"factor", Shortest(c.compress_rope.factor)},
+                         {"original_max_position_embeddings", c.compress_rope.original_max_positions},
+                         {"beta_fast", Shortest(c.compress_rope.beta_fast)},
+                         {"beta_slow", Shortest(c.compress_rope.beta_slow)}};
+  }
   j["n_routed_experts"] = c.num_experts;
   j["n_shared_experts"] = 1;
   j["num_experts_per_tok"] = c.experts_per_token;
   j["num_hash_layers"] = c.num_hash_layers;
   j["moe_intermediate_size"] = c.moe_inter_size;
-  j["routed_scaling_factor"] = c.routed_scale;
-  j["swiglu_limit"] = c.swiglu_limit;
+  j["routed_scaling_factor"] = Shortest(c.routed_scale);
+  j["swiglu_limit"] = Shortest(c.swiglu_limit);
   j["scoring_func"] = "sqrtsoftplus";
   j["topk_method"] = "noaux_tc";
   j["norm_topk_prob"] = true;
   j["hidden_act"] = "silu";
   j["hc_mult"] = c.hc_mult;
   j["hc_sinkhorn_iters"] = c.hc_sinkhorn_iters;
-  j["hc_eps"] = c.hc_eps;
-  j["rms_norm_eps"] = c.rms_eps;
+  j["hc_eps"] = Shortest(c.hc_eps);
+  j["rms_norm_eps"] = Shortest(c.rms_eps);
   j["num_nextn_predict_layers"] = c.draft == DraftKind::kMtp ? c.num_draft_stages : 0;
   j["tie_word_embeddings"] = false;
   j["expert_dtype"] = "fp4";

@@ -93,7 +93,8 @@ inline constexpr int32_t kOverlapRatio = 4;
 // be.
 base::StatusOr<ModelConfig> ParseConfig(std::string_view json, std::string_view origin);
 
-// The config.json text of `config`, as the official checkpoints spell it.
+// The config.json text of `config`, as the official checkpoints spell it: ParseConfig of it gives `config`
+// back. A DSpark head is left out.
 std::string FormatConfig(const ModelConfig& config);
 
 }  // namespace holdfast::model

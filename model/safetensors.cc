@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "nlohmann/json.hpp"
 
@@ -12,7 +13,7 @@ using base::DataLoss;
 using base::InvalidArgument;
 using base::Status;
 using base::StatusOr;
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 constexpr size_t kMaxRank = 8;
@@ -55,9 +56,7 @@ class Parser {
         continue;
       }
       HF_ASSIGN_OR_RETURN(TensorView view, ReadTensor(name, value));
-      if (!tensors.emplace(name, std::move(view)).second) {
-        return Bad("tensor \"" + Shown(name) + "\" stands twice");
-      }
+      tensors.emplace(name, std::move(view));
     }
     return CheckCoverage();
   }
@@ -84,8 +83,19 @@ class Parser {
                       ", but only " + std::to_string(bytes_.size() - 8) + " bytes follow");
     }
     const char* text = reinterpret_cast<const char*>(bytes_.data()) + 8;
-    header_ = Json::parse(text, text + length, nullptr, /*allow_exceptions=*/false);
+    // The parser keeps the last of two members with one name, and says nothing. Deep nests are dropped.
+    std::set<std::string> names;
+    std::string twice;
+    const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+      if (depth == 1 && event == Json::parse_event_t::key &&
+          !names.insert(parsed.get<std::string>()).second) {
+        twice = parsed.get<std::string>();
+      }
+      return depth < 8;
+    };
+    header_ = Json::parse(text, text + length, watch, /*allow_exceptions=*/false);
     if (!header_.is_object()) return Bad("header is not a JSON object");
+    if (!twice.empty()) return Bad("tensor \"" + Shown(twice) + "\" stands twice");
     payload_ = bytes_.subspan(8 + static_cast<size_t>(length));
     return {};
   }
@@ -176,7 +186,7 @@ class Parser {
 // The header, padded with spaces so that the data begins at a multiple of 64 bytes in the file.
 std::string HeaderText(std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata) {
-  Json header = Json::object();
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
   for (const TensorToWrite& tensor : tensors) {
@@ -188,6 +198,23 @@ std::string HeaderText(std::span<const TensorToWrite> tensors,
   std::string text = header.dump();
   text.append((64 - (text.size() + 8) % 64) % 64, ' ');
   return text;
+}
+
+Status WriteTensors(base::FileSystem& fs, const std::string& path, std::span<const TensorToWrite> tensors,
+                    const std::map<std::string, std::string>& metadata) {
+  HF_ASSIGN_OR_RETURN(auto file, fs.Open(path, base::OpenMode::kTruncate));
+  const std::string header = HeaderText(tensors, metadata);
+  const uint64_t length = header.size();
+  HF_RETURN_IF_ERROR(file->WriteAt(0, std::as_bytes(std::span(&length, 1))));
+  HF_RETURN_IF_ERROR(file->WriteAt(8, std::as_bytes(std::span(header))));
+  uint64_t offset = 8 + length;
+  for (const TensorToWrite& tensor : tensors) {
+    std::vector<std::byte> buffer(static_cast<size_t>(tensor.bytes()));
+    tensor.fill(buffer);
+    HF_RETURN_IF_ERROR(file->WriteAt(offset, buffer));
+    offset += buffer.size();
+  }
+  return file->Sync();
 }
 
 }  // namespace
@@ -221,22 +248,12 @@ int64_t TensorToWrite::bytes() const {
 Status WriteSafetensors(base::FileSystem& fs, const std::string& path, std::span<const TensorToWrite> tensors,
                         const std::map<std::string, std::string>& metadata) {
   const std::string temporary = path + ".tmp";
-  {
-    HF_ASSIGN_OR_RETURN(auto file, fs.Open(temporary, base::OpenMode::kTruncate));
-    const std::string header = HeaderText(tensors, metadata);
-    const uint64_t length = header.size();
-    HF_RETURN_IF_ERROR(file->WriteAt(0, std::as_bytes(std::span(&length, 1))));
-    HF_RETURN_IF_ERROR(file->WriteAt(8, std::as_bytes(std::span(header))));
-    uint64_t offset = 8 + length;
-    for (const TensorToWrite& tensor : tensors) {
-      std::vector<std::byte> buffer(static_cast<size_t>(tensor.bytes()));
-      tensor.fill(buffer);
-      HF_RETURN_IF_ERROR(file->WriteAt(offset, buffer));
-      offset += buffer.size();
-    }
-    HF_RETURN_IF_ERROR(file->Sync());
+  Status status = WriteTensors(fs, temporary, tensors, metadata);
+  if (status.ok()) status = fs.Rename(temporary, path);
+  if (!status.ok()) {
+    (void)fs.Remove(temporary);
+    return status;
   }
-  HF_RETURN_IF_ERROR(fs.Rename(temporary, path));
   return fs.SyncDirectory(base::ParentDirectory(path));
 }
 

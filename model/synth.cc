@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
-#include <memory>
 #include <vector>
 
 #include "base/coding.h"
@@ -114,8 +115,6 @@ ModelConfig NanoConfig() {
 }
 
 // ---- Values ----
-
-constexpr size_t kBlockBytes = 16;  // of a Philox block
 
 // The random bytes of one tensor, by place: block `index` is the same whoever asks, in whatever order.
 class TensorRandom {
@@ -262,20 +261,21 @@ class Synthesiser : public WeightVisitor {
   std::vector<TensorToWrite> Take() { return std::move(tensors_); }
 
  private:
-  // Adds a tensor whose bytes come from Philox blocks: block i gives `per_block` bytes at i * per_block
-  // through write(block, out, count), count < per_block at the very end only.
-  template <class Write>
-  void Add(std::string name, DType dtype, std::vector<int64_t> shape, size_t per_block, Write write) {
+  // Adds a tensor whose bytes come from Philox blocks: make(block i) gives N of them, at i * N.
+  template <size_t N, class Make>
+  void Add(std::string name, DType dtype, std::vector<int64_t> shape, Make make) {
     const TensorRandom random(seed_, name);
-    auto fill = [this, random, per_block, write](std::span<std::byte> out) {
-      const size_t blocks = (out.size() + per_block - 1) / per_block;
+    auto fill = [this, random, make](std::span<std::byte> out) {
+      const size_t blocks = out.size() / N;
       pool_.ParallelFor((blocks + kChunkBlocks - 1) / kChunkBlocks, [&](size_t chunk, int) {
         const size_t end = std::min(blocks, (chunk + 1) * kChunkBlocks);
         for (size_t i = chunk * kChunkBlocks; i < end; ++i) {
-          const size_t at = i * per_block;
-          write(random.Block(i), &out[at], std::min(per_block, out.size() - at));
+          const std::array<uint8_t, N> bytes = make(random.Block(i));
+          std::memcpy(&out[i * N], bytes.data(), N);
         }
       });
+      const std::array<uint8_t, N> last = make(random.Block(blocks));
+      std::memcpy(out.data() + blocks * N, last.data(), out.size() % N);
     };
     tensors_.push_back({std::move(name), dtype, std::move(shape), std::move(fill)});
   }
@@ -287,18 +287,15 @@ class Synthesiser : public WeightVisitor {
       return static_cast<float>(SumOf16Bits(a, b)) * step + mean;
     };
     if (dtype == DType::kF32) {
-      Add(spec.name, dtype, std::move(shape), 8,
-          [value](const base::PhiloxCounter& r, std::byte* out, size_t count) {
-            const float values[2] = {value(r[0], r[1]), value(r[2], r[3])};
-            std::memcpy(out, values, count);
-          });
+      Add<8>(spec.name, dtype, std::move(shape), [value](const base::PhiloxCounter& r) {
+        return std::bit_cast<std::array<uint8_t, 8>>(std::array{value(r[0], r[1]), value(r[2], r[3])});
+      });
       return;
     }
-    Add(spec.name, dtype, std::move(shape), 4,
-        [value](const base::PhiloxCounter& r, std::byte* out, size_t count) {
-          const uint16_t values[2] = {F32ToBf16(value(r[0], r[1])), F32ToBf16(value(r[2], r[3]))};
-          std::memcpy(out, values, count);
-        });
+    Add<4>(spec.name, dtype, std::move(shape), [value](const base::PhiloxCounter& r) {
+      return std::bit_cast<std::array<uint8_t, 4>>(
+          std::array{F32ToBf16(value(r[0], r[1])), F32ToBf16(value(r[2], r[3]))});
+    });
   }
 
   // Distinct experts in each row: drawn again when they stand already.
@@ -324,35 +321,31 @@ class Synthesiser : public WeightVisitor {
   }
 
   void AddFp8(const TensorSpec& spec, const Distribution& d) {
-    Add(spec.name, DType::kF8E4m3, {spec.rows, spec.cols}, 4,
-        [&codes = Fp8Codes()](const base::PhiloxCounter& r, std::byte* out, size_t count) {
-          uint8_t values[4];
-          for (size_t i = 0; i < 4; ++i) values[i] = codes[SumOf8Bits(r[i])];
-          std::memcpy(out, values, count);
-        });
+    Add<4>(spec.name, DType::kF8E4m3, {spec.rows, spec.cols},
+           [&codes = Fp8Codes()](const base::PhiloxCounter& r) {
+             return std::array{codes[SumOf8Bits(r[0])], codes[SumOf8Bits(r[1])], codes[SumOf8Bits(r[2])],
+                               codes[SumOf8Bits(r[3])]};
+           });
     AddScales(spec, (spec.rows + c_.fp8_block_rows - 1) / c_.fp8_block_rows,
               (spec.cols + c_.fp8_block_cols - 1) / c_.fp8_block_cols, MixScales(d.deviation, kFp8Rms));
   }
 
   void AddFp4(const TensorSpec& spec, const Distribution& d) {
-    Add(spec.name, DType::kI8, {spec.rows, spec.cols / 2}, kBlockBytes,
-        [](const base::PhiloxCounter& r, std::byte* out, size_t count) {
-          std::memcpy(out, r.data(), count);
-        });
+    Add<16>(spec.name, DType::kI8, {spec.rows, spec.cols / 2},
+            [](const base::PhiloxCounter& r) { return std::bit_cast<std::array<uint8_t, 16>>(r); });
     AddScales(spec, spec.rows, spec.cols / 32, MixScales(d.deviation, kFp4Rms));
   }
 
   void AddScales(const TensorSpec& spec, int64_t rows, int64_t cols, ScaleMix mix) {
     const std::string name = spec.name.substr(0, spec.name.size() - std::strlen("weight")) + "scale";
-    Add(name, DType::kF8E8m0, {rows, cols}, kBlockBytes,
-        [mix](const base::PhiloxCounter& r, std::byte* out, size_t count) {
-          uint8_t bytes[kBlockBytes];
-          std::memcpy(bytes, r.data(), kBlockBytes);
-          for (size_t i = 0; i < count; ++i) {
-            const int32_t step = bytes[i] < mix.two_above ? 2 : (bytes[i] < 224 ? 1 : 0);
-            out[i] = static_cast<std::byte>(127 + mix.low + step);
-          }
-        });
+    Add<16>(name, DType::kF8E8m0, {rows, cols}, [mix](const base::PhiloxCounter& r) {
+      auto bytes = std::bit_cast<std::array<uint8_t, 16>>(r);
+      for (uint8_t& byte : bytes) {
+        const int32_t step = byte < mix.two_above ? 2 : (byte < 224 ? 1 : 0);
+        byte = static_cast<uint8_t>(127 + mix.low + step);
+      }
+      return bytes;
+    });
   }
 
   const ModelConfig& c_;

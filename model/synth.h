@@ -47,8 +47,8 @@ struct SynthOptions {
 
 // Writes config.json, model-0000X-of-0000Y.safetensors and model.safetensors.index.json to `directory`, which
 // is created; FailedPrecondition when it holds a checkpoint already (nothing is touched then), else the
-// errors of `fs`. FP4 experts, FP8 dense matrices, UE8M0 scales. Memory: one tensor. Cost: some 1.5 GB/s a
-// thread for experts, 0.4 GB/s for the rest, when the disk keeps up.
+// errors of `fs`. FP4 experts, FP8 dense matrices, UE8M0 scales. Memory: one tensor. Cost: some 1 GB/s a
+// thread for experts, 0.2 GB/s for the rest, when the disk keeps up.
 base::Status WriteSynthCheckpoint(base::FileSystem& fs, const ModelConfig& config,
                                   const std::string& directory, const SynthOptions& options = {});
 
