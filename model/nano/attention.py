@@ -141,7 +141,7 @@ class Indexer(nn.Module):
 
     def _code(self, x):
         x = x @ self.hadamard
-        return quantise.fake_fp4(quantise.fake_bf16(x)) if self.numerics.index else x
+        return quantise.fake_fp4(x) if self.numerics.index else x
 
     def scores(self, x, qr, positions, rope: Rope):
         """x [B, T, D], qr [B, T, q_lora] -> [B, T, N], before the mask of visible entries."""

@@ -20,7 +20,7 @@ class Numerics:
     """What the network rounds. All off: smooth float32, for the start of training and the golden check."""
     weights: bool = False      # FP4 experts, FP8 dense, BF16 for the rest
     kv: bool = False           # FP8 KV entries with BF16 rotated dims
-    index: bool = False        # FP4 index queries and keys
+    index: bool = False        # FP4 index queries and keys, from float32 as the C++ does (not by way of BF16)
     activations: bool = False  # int8 per 32 elements before FP4 products, as the C++ CPU backend does
     exact_ties: bool = False   # top-k ties go to the lower index, as the C++ does; slower
 
