@@ -38,6 +38,7 @@ HWY_INLINE void ScoreHeads(const float* q, size_t d, const float* tile, size_t c
   for (size_t j = 0; j < count; j += 4) {
     HWY_ALIGN float lanes[R * 4 * kLanes] = {};
     AccumulateBlock<R, 4>(q, d, tile + j * d, d, d, lanes);
+    HF_UNROLL
     for (size_t r = 0; r < R; ++r) {
       for (size_t c = 0; c < std::min<size_t>(4, count - j); ++c) {
         scores[r * stride + j + c] = SumLanes(lanes + (r * 4 + c) * kLanes);
@@ -53,11 +54,14 @@ HWY_INLINE void AccumulateValues(const float* p, size_t stride, const float* til
   const F df;
   for (size_t i = 0; i < d; i += kWidth) {
     VF acc[R];
+    HF_UNROLL
     for (size_t r = 0; r < R; ++r) acc[r] = hn::LoadU(df, o + r * d + i);
     for (size_t j = 0; j < count; ++j) {
       const VF v = hn::LoadU(df, tile + j * d + i);
+      HF_UNROLL
       for (size_t r = 0; r < R; ++r) acc[r] = Fma(hn::Set(df, p[r * stride + j]), v, acc[r]);
     }
+    HF_UNROLL
     for (size_t r = 0; r < R; ++r) hn::StoreU(acc[r], df, o + r * d + i);
   }
 }

@@ -18,6 +18,9 @@ HWY_BEFORE_NAMESPACE();
 namespace holdfast::model::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// Before a loop of constant length over registers: without it they live in memory.
+#define HF_UNROLL _Pragma("GCC unroll 16")
+
 constexpr size_t kLanes = 16;
 using F = hn::CappedTag<float, kLanes>;
 using VF = hn::Vec<F>;
@@ -73,18 +76,25 @@ HWY_INLINE void AccumulateBlock(const float* HWY_RESTRICT x, size_t x_stride, co
   for (size_t p = 0; p < kParts; ++p) {
     float* at = lanes + p * kWidth;
     VF acc[R][C];
+    HF_UNROLL
     for (int r = 0; r < R; ++r) {
+      HF_UNROLL
       for (int c = 0; c < C; ++c) acc[r][c] = hn::Load(d, at + static_cast<size_t>(r * C + c) * kLanes);
     }
     for (size_t i = p * kWidth; i < n; i += kLanes) {
       VF wv[C];
+      HF_UNROLL
       for (int c = 0; c < C; ++c) wv[c] = hn::LoadU(d, w + static_cast<size_t>(c) * w_stride + i);
+      HF_UNROLL
       for (int r = 0; r < R; ++r) {
         const VF xv = hn::LoadU(d, x + static_cast<size_t>(r) * x_stride + i);
+        HF_UNROLL
         for (int c = 0; c < C; ++c) acc[r][c] = Fma(xv, wv[c], acc[r][c]);
       }
     }
+    HF_UNROLL
     for (int r = 0; r < R; ++r) {
+      HF_UNROLL
       for (int c = 0; c < C; ++c) hn::Store(acc[r][c], d, at + static_cast<size_t>(r * C + c) * kLanes);
     }
   }

@@ -32,6 +32,14 @@ constexpr int64_t kFewRows = 8;
 constexpr int64_t kPieceColumns = 1024;
 constexpr int64_t kPanelRows = 16;
 
+HWY_INLINE float BlockScale(const Matrix& m, int64_t row, int64_t block) {
+  const int64_t at = row / m.block_rows * m.scale_cols() + block;
+  if (m.scale_format == ScaleFormat::kE8m0) return E8m0ToF32(static_cast<uint8_t>(m.scales[at]));
+  float scale = 0;
+  std::memcpy(&scale, m.scales + 4 * at, 4);
+  return scale;
+}
+
 // w[k0 .. k0 + kn) of one row, widened and scaled.
 void DecodeFloats(const Matrix& m, int64_t row, int64_t k0, int64_t kn, float* HWY_RESTRICT out) {
   const F d;
@@ -48,7 +56,8 @@ void DecodeFloats(const Matrix& m, int64_t row, int64_t k0, int64_t kn, float* H
     case MatrixFormat::kFp8:
       for (int64_t k = 0; k < kn;) {
         const int64_t end = std::min(kn, ((k0 + k) / m.block_cols + 1) * m.block_cols - k0);
-        const VF scale = hn::Set(d, m.scale(row, k0 + k) * kE4m3Fold);
+        const int64_t block = (k0 + k) / m.block_cols;
+        const VF scale = hn::Set(d, BlockScale(m, row, block) * kE4m3Fold);
         for (; k < end; k += static_cast<int64_t>(kWidth)) {
           hn::StoreU(hn::Mul(LoadE4m3Over256(bytes + k0 + k), scale), d, out + k);
         }
@@ -109,19 +118,23 @@ HWY_INLINE void AccumulateCodes(const Int8Rows& x, const int32_t* HWY_RESTRICT p
     const float* x_scales[R];
     const int32_t* offsets[R];
     VF acc[R][kBlockCols];
+    HF_UNROLL
     for (int r = 0; r < R; ++r) {
       values[r] = x.values(pick[r]) + g0 * kInt8Group + p * 4 * kWidth;
       x_scales[r] = x.scales(pick[r]) + g0 * 16 + p * kWidth;
       offsets[r] = x.offsets(pick[r]) + g0 * 16 + p * kWidth;
+      HF_UNROLL
       for (int c = 0; c < kBlockCols; ++c)
         acc[r][c] = hn::Load(d, lanes + (r * kBlockCols + c) * 16 + p * kWidth);
     }
     for (int64_t g = 0; g < gn; ++g) {
+      HF_UNROLL
       for (int c = 0; c < kBlockCols; ++c) {
         const int64_t at = c * panel_groups + g;
         const VU8 even = hn::LoadU(d8, codes + at * kInt8Group + p * 4 * kWidth);
         const VU8 odd = hn::LoadU(d8, codes + at * kInt8Group + 64 + p * 4 * kWidth);
         const VF w_scale = hn::LoadU(d, scales + at * 16 + p * kWidth);
+        HF_UNROLL
         for (int r = 0; r < R; ++r) {
           VI32 sum = hn::LoadU(d32, offsets[r] + g * 16);
           sum = DotBytes(sum, even, hn::LoadU(di8, values[r] + g * kInt8Group));
@@ -131,7 +144,9 @@ HWY_INLINE void AccumulateCodes(const Int8Rows& x, const int32_t* HWY_RESTRICT p
         }
       }
     }
+    HF_UNROLL
     for (int r = 0; r < R; ++r) {
+      HF_UNROLL
       for (int c = 0; c < kBlockCols; ++c)
         hn::Store(acc[r][c], d, lanes + (r * kBlockCols + c) * 16 + p * kWidth);
     }
@@ -164,6 +179,7 @@ class FloatPanel {
       AccumulateBlock<R, kBlockCols>(x, static_cast<size_t>(x_.stride), w, stride, n, lanes);
       return;
     }
+    HF_UNROLL
     for (int r = 0; r < R; ++r) {
       AccumulateBlock<1, kBlockCols>(x_.f32 + pick[r] * x_.stride + u0 * kUnit, 0, w, stride, n,
                                      lanes + r * kBlockCols * 16);
