@@ -198,7 +198,7 @@ StatusOr<std::vector<std::string>> ShardNames(base::FileSystem& fs, const std::s
     if (!shard.is_string())
       return InvalidArgument(path + ": weight_map of \"" + tensor + "\" is not a string");
     const auto name = shard.get<std::string>();
-    if (name.empty() || name.find('/') != std::string::npos) {
+    if (name.empty() || name == ".." || name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
       return InvalidArgument(path + ": weight_map of \"" + tensor +
                              "\" is not a file name of this directory");
     }

@@ -1,0 +1,173 @@
+// What the engine refuses, and that a refusal changes nothing.
+#include "model/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/model/checkpoint_testing.h"
+
+namespace holdfast::model {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int32_t kVocab = 64;
+
+class EngineTest : public ::testing::Test {
+ protected:
+  void Open() {
+    auto opened = made_.Open();
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    checkpoint_ = std::move(*opened);
+    backend_ = MakeReferenceBackend({});
+    engine_ = std::make_unique<Engine>(checkpoint_->config(), checkpoint_->weights(), *backend_,
+                                       EngineOptions{.max_rows = 8});
+  }
+  base::Status Forward(Sequence& sequence, std::vector<int32_t> tokens, LogitRows rows = LogitRows::kLast) {
+    logits_.assign(tokens.size() * kVocab, -1.0f);
+    hidden_.resize(tokens.size() * static_cast<size_t>(engine_->config().hc_mult) *
+                   static_cast<size_t>(engine_->config().hidden_size));
+    const Feed feed{.sequence = &sequence,
+                    .tokens = tokens,
+                    .logits = rows,
+                    .logits_out = logits_,
+                    .hidden_out = hidden_};
+    return engine_->Forward({&feed, 1});
+  }
+  base::Status Draft(Sequence& sequence, std::vector<int32_t> next, int32_t stage = 0) {
+    const size_t width = static_cast<size_t>(engine_->config().hc_mult * engine_->config().hidden_size);
+    std::vector<float> hidden(next.size() * width);
+    std::vector<float> logits(next.size() * kVocab);
+    return engine_->ForwardDraft(
+        {.sequence = &sequence, .stage = stage, .next_tokens = next, .hidden = hidden, .logits_out = logits});
+  }
+  // Everything that belongs to the sequence, as bytes.
+  static std::vector<std::byte> State(const Sequence& sequence) {
+    std::vector<std::byte> all;
+    sequence.VisitState(
+        [&](std::span<const std::byte> part) { all.insert(all.end(), part.begin(), part.end()); });
+    return all;
+  }
+
+  DamagedCheckpoint made_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<float> logits_;
+  std::vector<float> hidden_;
+};
+
+TEST_F(EngineTest, RefusedFeedChangesNothing) {
+  Open();
+  Sequence sequence = engine_->NewSequence();
+  ASSERT_TRUE(Forward(sequence, {1, 2, 3}).ok());
+  const auto before = State(sequence);
+  const std::pair<std::vector<int32_t>, std::string> cases[] = {
+      {{1, kVocab}, "token id 64 is outside the vocabulary of 64"},
+      {{-1}, "token id -1 is outside the vocabulary"},
+      {{}, "a feed without tokens"},
+      {{1, 2, 3, 4, 5, 6, 7, 8, 9}, "9 tokens; a batch takes 1 to 8"},
+  };
+  for (const auto& [tokens, error] : cases) {
+    const base::Status status = Forward(sequence, tokens);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(base::Message(status), HasSubstr(error));
+    EXPECT_EQ(sequence.position(), 3);
+    EXPECT_EQ(State(sequence), before);
+  }
+}
+
+TEST_F(EngineTest, BatchWithoutFeedsOrWithOneSequenceTwiceIsRefused) {
+  Open();
+  EXPECT_THAT(base::Message(engine_->Forward({})), HasSubstr("0 tokens"));
+  Sequence sequence = engine_->NewSequence();
+  const std::vector<int32_t> tokens = {1};
+  const Feed feeds[] = {{.sequence = &sequence, .tokens = tokens}, {.sequence = &sequence, .tokens = tokens}};
+  EXPECT_THAT(base::Message(engine_->Forward(feeds)), HasSubstr("a sequence stands twice"));
+  EXPECT_EQ(sequence.position(), 0);
+}
+
+TEST_F(EngineTest, RowsOfAllFeedsCountTogether) {
+  Open();
+  Sequence a = engine_->NewSequence();
+  Sequence b = engine_->NewSequence();
+  const std::vector<int32_t> tokens = {1, 2, 3, 4, 5};
+  const Feed feeds[] = {{.sequence = &a, .tokens = tokens}, {.sequence = &b, .tokens = tokens}};
+  EXPECT_THAT(base::Message(engine_->Forward(feeds)), HasSubstr("10 tokens; a batch takes 1 to 8"));
+}
+
+TEST_F(EngineTest, WindowOfTheModelEndsWhereItSays) {
+  made_.EditConfig("max_position_embeddings", 5);
+  Open();
+  Sequence sequence = engine_->NewSequence();
+  EXPECT_THAT(base::Message(Forward(sequence, {1, 2, 3, 4, 5, 6})), HasSubstr("window of 5 tokens"));
+  ASSERT_TRUE(Forward(sequence, {1, 2, 3, 4, 5}).ok());
+  const base::Status status = Forward(sequence, {6});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(sequence.position(), 5);
+}
+
+TEST_F(EngineTest, LogitsComeForTheRowsAskedFor) {
+  Open();
+  Sequence all = engine_->NewSequence();
+  ASSERT_TRUE(Forward(all, {1, 2, 3}, LogitRows::kAll).ok());
+  const std::vector<float> every = logits_;
+  Sequence last = engine_->NewSequence();
+  ASSERT_TRUE(Forward(last, {1, 2, 3}, LogitRows::kLast).ok());
+  EXPECT_TRUE(std::equal(logits_.begin(), logits_.begin() + kVocab, every.end() - kVocab));
+  EXPECT_EQ(logits_[kVocab], -1.0f);  // nothing beyond
+  Sequence none = engine_->NewSequence();
+  ASSERT_TRUE(Forward(none, {1, 2, 3}, LogitRows::kNone).ok());
+  EXPECT_EQ(logits_[0], -1.0f);
+  EXPECT_EQ(State(none), State(all));
+}
+
+TEST_F(EngineTest, LogitsThatAreNotFiniteAreDataLoss) {
+  made_.Data("layers.1.attn.kv_norm.weight")[1] = std::byte{0x7f};  // BF16 0x7f..: huge or NaN
+  made_.Data("layers.1.attn.kv_norm.weight")[0] = std::byte{0xc0};  // 0x7fc0: NaN
+  made_.Save();
+  Open();
+  Sequence sequence = engine_->NewSequence();
+  const base::Status status = Forward(sequence, {1, 2});
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(base::Message(status), HasSubstr("at position 1 is not finite"));
+}
+
+TEST_F(EngineTest, DraftNeedsItsStageAndItsHiddenStates) {
+  Open();
+  Sequence sequence = engine_->NewSequence();
+  EXPECT_EQ(Draft(sequence, {1}).code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(Forward(sequence, {1, 2, 3}).ok());
+  EXPECT_THAT(base::Message(Draft(sequence, {1, 2, 3, 4})), HasSubstr("entry 3 needs a hidden state"));
+  EXPECT_THAT(base::Message(Draft(sequence, {1}, 1)), HasSubstr("no MTP stage 1"));
+  EXPECT_THAT(base::Message(Draft(sequence, {1}, -1)), HasSubstr("no MTP stage -1"));
+  EXPECT_THAT(base::Message(Draft(sequence, {})), HasSubstr("without tokens"));
+  EXPECT_THAT(base::Message(Draft(sequence, {kVocab})), HasSubstr("outside the vocabulary"));
+  EXPECT_EQ(sequence.draft_position(0), 0);
+  ASSERT_TRUE(Draft(sequence, {2, 3}).ok());
+  EXPECT_EQ(sequence.draft_position(0), 2);
+  EXPECT_EQ(Draft(sequence, {1, 2}).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(EngineTest, CheckpointWithoutDraftHeadRefusesDrafts) {
+  made_.EditConfig("num_nextn_predict_layers", 0);
+  Open();
+  Sequence sequence = engine_->NewSequence();
+  ASSERT_TRUE(Forward(sequence, {1, 2}).ok());
+  EXPECT_EQ(Draft(sequence, {1}).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(EngineTest, ObserverSeesEveryLayerOfEveryRow) {
+  Open();
+  std::vector<std::pair<int32_t, size_t>> seen;
+  engine_->set_layer_observer([&](int32_t layer, std::span<const float> h) {
+    seen.push_back({layer, h.size()});
+  });
+  Sequence sequence = engine_->NewSequence();
+  ASSERT_TRUE(Forward(sequence, {1, 2}).ok());
+  const std::vector<std::pair<int32_t, size_t>> want = {{0, 2 * 4 * 256}, {1, 2 * 4 * 256}, {2, 2 * 4 * 256}};
+  EXPECT_EQ(seen, want);
+}
+
+}  // namespace
+}  // namespace holdfast::model
