@@ -1,6 +1,6 @@
 // exp, log1p, sigmoid and softplus of vectors: our own polynomials with fused multiply-add, so that every
 // target and every machine gives the same bits. Errors against the exact value: below 2 ulp
-// (tests/model/cpu/math_test.cc).
+// (tests/model/cpu/row_ops_test.cc).
 #if defined(HOLDFAST_MODEL_CPU_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HOLDFAST_MODEL_CPU_MATH_INL_H_
 #undef HOLDFAST_MODEL_CPU_MATH_INL_H_
