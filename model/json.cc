@@ -182,10 +182,10 @@ class JsonParser {
     } else {
       TakeDigits();
     }
-    const bool is_float = TakeFraction() | TakeExponent();
+    const bool has_fraction = TakeFraction(), has_exponent = TakeExponent();
     const std::string_view number = text_.substr(start, at_ - start);
     *out = Json::Float(ParseDouble(number));
-    if (is_float) return {};
+    if (has_fraction || has_exponent) return {};
     out->kind_ = Json::Kind::kInt;
     out->text_ = number == "-0" ? "0" : std::string(number);
     return {};

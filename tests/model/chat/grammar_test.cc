@@ -393,7 +393,7 @@ TEST(GrammarTest, RandomGenerationsParseAndFollowTheSchemas) {
 TEST(GrammarTest, RandomGenerationsOfTheOfficialVocabularyParse) {
   HF_SKIP_WITHOUT_GOLDEN();
   const auto vocabulary = VocabularyOf(*GoldenTokenizer());
-  Generate(*GoldenTokenizer(), *vocabulary, 1, Generations(2000) / 100);
+  Generate(*GoldenTokenizer(), *vocabulary, 1, Generations(2000) / 400);
 }
 
 TEST(GrammarTest, MasksEqualTryingEveryToken) {
