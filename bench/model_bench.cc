@@ -5,13 +5,13 @@
 // Prints: read bandwidth and float32 FMA rate with the same threads; prefill in one chunk and token by token,
 // and their ratio; decode; what share of a ceiling that is. Bytes of a decoded token: every weight that it
 // touches, once.
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/parallel.h"
 #include "base/process.h"
 #include "base/random.h"
@@ -28,7 +28,7 @@ struct Options {
 };
 
 double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return static_cast<double>(base::RealClock().MonotonicNow().ns) * 1e-9;
 }
 
 // Bytes per second of summing a buffer far larger than the caches.

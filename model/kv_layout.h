@@ -16,7 +16,7 @@ enum class KvMode : uint8_t {
   kF32,        // every value a float32
   kQuantised,  // float32 values on the grid of the model's own quantiser (FP8 entries, FP4 index keys),
                // rotated dims untouched: what the official code holds when its activations are float32
-  kStored,  // the bytes that the KV store keeps: FP8 + BF16 entries, FP4 index keys
+  kStored,     // the bytes that the KV store keeps: FP8 + BF16 entries, FP4 index keys
 };
 
 // Codec of one main entry (window row, CSA or HCA entry) of head_dim values, the last rope_dim rotated.
