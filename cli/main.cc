@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   holdfast::cli::AddModelInfo(*model, result);
   holdfast::cli::AddModelLogits(*model, result);
   holdfast::cli::AddModelSynth(*model, result);
+  holdfast::cli::AddModelGenerate(*model, result);
   holdfast::cli::AddModelTokenize(*model, result);
   holdfast::cli::AddModelDetokenize(*model, result);
   holdfast::cli::AddModelRender(*model, result);
