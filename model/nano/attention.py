@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.nano import quantise
+from model.nano.products import linear, matmul
 from model.nano.config import Config
 from model.nano.quantise import Numerics
 
@@ -48,7 +49,7 @@ class Linear(nn.Module):
         return rounding(self.weight)
 
     def forward(self, x):
-        return F.linear(x, self.stored_weight())
+        return linear(x, self.stored_weight(), self.numerics.bf16_products)
 
 
 class Rope(nn.Module):
@@ -151,7 +152,7 @@ class Indexer(nn.Module):
         q = self._code(rotate(q, (cos[:, :, None], sin[:, :, None])))
         keys = self._code(self.compressor(x, positions, rope))
         w = self.weights_proj(x) * (self.d * self.heads) ** -0.5
-        dots = torch.matmul(q.flatten(1, 2), keys.transpose(1, 2)).view(batch, tokens, self.heads, -1)
+        dots = matmul(q.flatten(1, 2), keys.transpose(1, 2), self.numerics.bf16_products).view(batch, tokens, self.heads, -1)
         return (F.relu(dots) * w[..., None]).sum(2)
 
     def select(self, scores, visible):
@@ -200,7 +201,8 @@ class Attention(nn.Module):
         q = rotate(rms(q, c.rms_norm_eps), per_head)
         kv = self._entry(rotate(self.kv_norm(self.wkv(x)), (cos, sin)))
         entries, mask, scores = self._compressed(x, qr, positions)
-        o, entry_mass = attend(q, kv, entries, mask, positions, self.attn_sink, c.sliding_window, c.head_dim ** -0.5)
+        o, entry_mass = attend(q, kv, entries, mask, positions, self.attn_sink, c.sliding_window, c.head_dim ** -0.5,
+                               self.numerics.bf16_products)
         if want_index_loss and scores is not None:
             self.index_loss = index_loss(scores, entry_mass, mask)
         return self._project(rotate(o, per_head, inverse=True))
@@ -227,11 +229,11 @@ class Attention(nn.Module):
         batch, tokens = o.shape[:2]
         o = o.reshape(batch * tokens, c.o_groups, -1).transpose(0, 1)                # [G, B*T, H*d/G]
         wo_a = self.wo_a.stored_weight().view(c.o_groups, c.o_lora_rank, -1)
-        low = torch.bmm(o, wo_a.transpose(1, 2)).transpose(0, 1).reshape(batch, tokens, -1)
+        low = matmul(o, wo_a.transpose(1, 2), self.numerics.bf16_products).transpose(0, 1).reshape(batch, tokens, -1)
         return self.wo_b(low)
 
 
-def attend(q, kv, entries, mask, positions, sink, window: int, scale: float):
+def attend(q, kv, entries, mask, positions, sink, window: int, scale: float, bf16: bool = False):
     """Softmax over window rows, compressed entries and a sink that takes mass but gives nothing.
 
     q [B, T, H, d]; kv [B, T, d]; entries [B, N, d] or None; mask bool [B, T, N]; sink [H].
@@ -246,20 +248,20 @@ def attend(q, kv, entries, mask, positions, sink, window: int, scale: float):
     keys = torch.cat([F.pad(keys[:, :-1], (0, 0, 0, 0, 1, 0)), keys], 2)             # [B, C, 2W, d]
     visible = window_mask(positions, window, chunks)                                # [B, C, W, 2W]
     rows = q.reshape(batch, chunks, heads * window, d)
-    near = torch.matmul(rows, keys.transpose(2, 3)).view(batch, chunks, heads, window, -1) * scale
+    near = matmul(rows, keys.transpose(2, 3), bf16).view(batch, chunks, heads, window, -1) * scale
     parts = [near.masked_fill(~visible[:, :, None], MASKED)]
     if entries is not None:
-        far = torch.bmm(rows.reshape(batch, -1, d), entries.transpose(1, 2))
+        far = matmul(rows.reshape(batch, -1, d), entries.transpose(1, 2), bf16)
         far = far.view(batch, chunks, heads, window, -1) * scale
         chunk_mask = F.pad(mask, (0, 0, 0, pad)).view(batch, chunks, 1, window, -1)
         parts.append(far.masked_fill(~chunk_mask, MASKED))
     parts.append(sink.view(1, 1, heads, 1, 1).expand(batch, chunks, heads, window, 1))
     p = torch.cat(parts, -1).softmax(-1)
-    o = torch.matmul(p[..., :2 * window].reshape(batch, chunks, heads * window, -1), keys)
+    o = matmul(p[..., :2 * window].reshape(batch, chunks, heads * window, -1), keys, bf16)
     mass = None
     if entries is not None:
         p_far = p[..., 2 * window:-1]
-        o = o + torch.bmm(p_far.reshape(batch, -1, entries.shape[1]), entries).view_as(o)
+        o = o + matmul(p_far.reshape(batch, -1, entries.shape[1]), entries, bf16).view_as(o)
         mass = p_far.detach().sum(2).reshape(batch, chunks * window, -1)[:, :tokens]
     o = o.view(batch, chunks, heads, window, d).transpose(2, 3).reshape(batch, -1, heads, d)
     return o[:, :tokens], mass

@@ -12,16 +12,17 @@ import torch
 FAST, SETTLE = (3.4445, -4.7750, 2.0315), (2.0, -1.5, 0.5)
 
 
-def newton_schulz(g: torch.Tensor, fast: int = 8, settle: int = 2) -> torch.Tensor:
+def newton_schulz(g: torch.Tensor, fast: int = 8, settle: int = 2, bf16: bool = False) -> torch.Tensor:
     """[..., n, m] -> the same with singular values near 1, singular vectors kept."""
     x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-12)
+    x = x.to(torch.bfloat16) if bf16 else x
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.transpose(-2, -1)
     for a, b, c in [FAST] * fast + [SETTLE] * settle:
         s = x @ x.transpose(-2, -1)
         x = a * x + (b * s + c * s @ s) @ x
-    return x.transpose(-2, -1) if tall else x
+    return (x.transpose(-2, -1) if tall else x).float()
 
 
 def is_muon(name: str, parameter: torch.Tensor) -> bool:
@@ -33,9 +34,10 @@ def is_muon(name: str, parameter: torch.Tensor) -> bool:
 class Optimizer:
     """Muon and AdamW over one network. The learning rates are those at full schedule; step() takes the factor."""
 
-    def __init__(self, net, muon_lr=0.02, adam_lr=3e-3, momentum=0.95, gamma=0.18, weight_decay=0.1):
+    def __init__(self, net, muon_lr=0.02, adam_lr=3e-3, momentum=0.95, gamma=0.18, weight_decay=0.1, bf16=False):
         self.muon_lr, self.adam_lr = muon_lr, adam_lr
         self.momentum, self.gamma, self.weight_decay = momentum, gamma, weight_decay
+        self.bf16 = bf16
         named = list(net.named_parameters())
         self.matrices = {n: p for n, p in named if is_muon(n, p)}
         self.buffers = {n: torch.zeros_like(p) for n, p in self.matrices.items()}
@@ -69,7 +71,7 @@ class Optimizer:
             p, m = self.matrices[name], self.buffers[name]
             m.mul_(self.momentum).add_(p.grad)
             updates.append((p.grad + self.momentum * m).reshape(-1, *p.shape[-2:]))
-        ortho = newton_schulz(torch.cat(updates))
+        ortho = newton_schulz(torch.cat(updates), bf16=self.bf16)
         ortho *= math.sqrt(max(ortho.shape[-2:])) * self.gamma
         for name, update in zip(names, ortho.split([len(u) for u in updates])):
             p = self.matrices[name]

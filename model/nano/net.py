@@ -14,6 +14,7 @@ from torch import nn
 from model.nano import quantise
 from model.nano.attention import Attention, Linear, RmsNorm, rms
 from model.nano.config import Config
+from model.nano.products import linear
 from model.nano.quantise import Numerics
 
 
@@ -43,7 +44,10 @@ class HyperConnection(nn.Module):
 
     @staticmethod
     def post(y, h, post, comb):
-        return post[..., None] * y[..., None, :] + torch.matmul(comb.transpose(-1, -2), h)
+        out = post[..., None] * y[..., None, :]
+        for j in range(h.shape[2]):  # S is small: sums of products beat many tiny matrix products
+            out = out + comb[..., j, :, None] * h[..., j, None, :]
+        return out
 
 
 def sinkhorn(m, rounds: int, eps: float):
@@ -120,8 +124,9 @@ class MoE(nn.Module):
         limit = self.config.swiglu_limit
         rounding = quantise.fake_int8 if fp4 and self.numerics.activations else (lambda v: v)
         x = rounding(x)
-        a = F.silu(F.linear(x, w1).clamp(max=limit)) * F.linear(x, w3).clamp(-limit, limit)
-        return F.linear(rounding(a if weight is None else weight * a), w2)
+        fast = self.numerics.bf16_products
+        a = F.silu(linear(x, w1, fast).clamp(max=limit)) * linear(x, w3, fast).clamp(-limit, limit)
+        return linear(rounding(a if weight is None else weight * a), w2, fast)
 
     def _route(self, x, tokens):
         """-> experts [B*T, k] ascending, weights [B*T, k]. Counts the load for balancing (balance())."""
@@ -191,9 +196,12 @@ class Net(nn.Module):
         self.hc_head = HyperHead(c)
         self.norm = RmsNorm(c.hidden_size, c.rms_norm_eps, self.numerics)
         self.head = nn.Linear(c.hidden_size, c.vocab_size, bias=False)
+        self.mtp = nn.ModuleList(MtpBlock(c, self.numerics) for _ in range(c.num_nextn_predict_layers))
         if tie:
             self.head.weight = self.embed.weight
-        self.mtp = nn.ModuleList(MtpBlock(c, self.numerics) for _ in range(c.num_nextn_predict_layers))
+            nn.init.constant_(self.norm.weight, 0.2)  # logits start small
+            for stage in self.mtp:
+                nn.init.constant_(stage.norm.weight, 0.2)
 
     def _stored(self, w):
         return quantise.fake_bf16(w) if self.numerics.weights else w
@@ -219,7 +227,7 @@ class Net(nn.Module):
 
     def logits(self, states):
         """[..., D] -> [..., V]."""
-        return F.linear(states, self._stored(self.head.weight))
+        return linear(states, self._stored(self.head.weight), self.numerics.bf16_products)
 
     def forward(self, tokens, positions=None):
         return self.logits(self.states(self.streams(tokens, positions)))

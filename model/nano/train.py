@@ -1,0 +1,230 @@
+"""Trains nano in slices; a slice goes on where the last one stopped.
+
+    /usr/bin/python3 -m model.nano.train --state nano.pt --cache DIR --holdfast BIN --minutes 30 --threads 1
+
+The loss is cross-entropy on the model's tokens, 0.1 of it on a sample of the rest, an indexer loss and an MTP loss.
+Everything is decided by --seed and the step number (one thread count, one machine: the same numbers). Curves go to
+STATE.jsonl, one object a line; curves.py draws them. Stages (below) raise length and difficulty.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy
+import torch
+import torch.nn.functional as F
+
+from model.nano import config, episodes, export, quantise
+from model.nano.muon import Optimizer
+from model.nano.net import Net
+
+TOKENIZER = Path(__file__).parent / "tokenizer.json"
+SHARD_EPISODES = 2000
+
+# until: first step of the next stage; mix: level -> weight; quantised: the exported numerics are trained.
+STAGES = [
+    {"until": 300, "tokens": 256, "batch": 24, "mix": {-1: 0.7, 0: 0.3}, "lr": 1.0, "quantised": False},
+    {"until": 800, "tokens": 256, "batch": 24, "mix": {-1: 0.3, 0: 0.7}, "lr": 1.0, "quantised": False},
+    {"until": 1500, "tokens": 384, "batch": 16, "mix": {-1: 0.2, 0: 0.3, 1: 0.5}, "lr": 1.0, "quantised": False},
+    {"until": 4000, "tokens": 512, "batch": 12, "mix": {-1: 0.1, 0: 0.1, 1: 0.3, 2: 0.5}, "lr": 0.7, "quantised": False},
+    {"until": 7000, "tokens": 768, "batch": 8, "mix": {1: 0.3, 2: 0.3, 3: 0.4}, "lr": 0.5, "quantised": False},
+    {"until": 9000, "tokens": 1024, "batch": 6, "mix": {1: 0.1, 2: 0.2, 3: 0.2, 4: 0.5}, "lr": 0.2, "quantised": True},
+]
+DENSE_STEPS = 200  # the indexer warms up while attention sees every entry
+WEIGHTS = {"rest": 0.1, "index": 0.1, "mtp": 0.2}
+MTP_EVERY = 4      # the draft stage is trained on every fourth step, with four times the weight
+SHARES = torch.tensor([0.25, 0.4, 1.0])  # the share of tokens read, of markup, of what is copied, that takes part
+
+
+class Data:
+    """Packed rows of episodes, by (seed, step). Shards are made when first needed and kept in a folder."""
+
+    def __init__(self, cache: Path, holdfast: str, seed: int):
+        self.cache, self.holdfast, self.seed = cache, holdfast, seed
+        self.shards, self.sources = {}, {}
+        cache.mkdir(parents=True, exist_ok=True)
+
+    def shard(self, split: str, level: int, number: int):
+        key = (split, level, number)
+        if key not in self.shards:
+            path = self.cache / f"{split}-{level}-{number}-{self.seed}.npz"
+            if not path.exists():
+                sources = self.sources.setdefault(split, episodes.Sources(split))
+                count = SHARD_EPISODES if split == "train" else 200
+                made = episodes.generate(level, count, self.seed * 1000 + number, split, self.holdfast, TOKENIZER, sources)
+                numpy.savez_compressed(path, **dict(zip(("ids", "mask", "starts"), made)))
+            loaded = numpy.load(path)
+            self.shards[key] = tuple(loaded[k] for k in ("ids", "mask", "starts"))
+        return self.shards[key]
+
+    def episode(self, split: str, level: int, number: int, index: int):
+        ids, mask, starts = self.shard(split, level, number)
+        end = starts[index + 1] if index + 1 < len(starts) else len(ids)
+        return ids[starts[index]:end], mask[starts[index]:end]
+
+    def batch(self, stage: dict, step: int):
+        """-> tokens [B, T + 2], mask [B, T + 2], positions [B, T]."""
+        rng = random.Random(f"{self.seed}/{step}")
+        rows, masks = [], []
+        for _ in range(stage["batch"]):
+            ids, mask = [], []
+            while len(ids) < stage["tokens"] + 2:
+                level = rng.choices(list(stage["mix"]), stage["mix"].values())[0]
+                more = self.episode("train", level, step // 500, rng.randrange(SHARD_EPISODES))
+                ids += more[0].tolist()
+                mask += more[1].tolist()
+            rows.append(ids[:stage["tokens"] + 2])
+            masks.append(mask[:stage["tokens"] + 2])
+        positions = torch.stack([spread_positions(rng, stage["tokens"]) for _ in rows])
+        return torch.tensor(rows), torch.tensor(masks), positions
+
+
+def spread_positions(rng: random.Random, tokens: int) -> torch.Tensor:
+    """[T] positions below a million: a random start, sometimes with a jump where a block of 128 begins."""
+    jumps = torch.zeros(tokens, dtype=torch.int64)
+    jumps[0] = 128 * int(2 ** rng.uniform(0, 12)) - 128
+    for t in range(128, tokens, 128):
+        if rng.random() < 0.05:
+            jumps[t] = 128 * int(2 ** rng.uniform(0, 11))
+    return torch.arange(tokens) + jumps.cumsum(0)
+
+
+def stage_of(step: int) -> dict:
+    return next((s for s in STAGES if step < s["until"]), STAGES[-1])
+
+
+class Trainer:
+    def __init__(self, seed: int, bf16: bool = False):
+        self.seed, self.step, self.tokens, self.seconds = seed, 0, 0, 0.0
+        torch.manual_seed(seed)
+        self.net = Net(config.nano(len_vocab()), tie=True)
+        export.hash_tables(self.net, seed)
+        self.optimizer = Optimizer(self.net, bf16=bf16)
+
+    def save(self, path: Path):
+        state = {k: getattr(self, k) for k in ("seed", "step", "tokens", "seconds")}
+        state.update(net=self.net.state_dict(), optimizer=self.optimizer.state_dict(), config=self.net.config)
+        temporary = path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    @staticmethod
+    def load(path: Path, bf16: bool = False) -> "Trainer":
+        state = torch.load(path)
+        trainer = Trainer(state["seed"], bf16)
+        trainer.net.load_state_dict(state["net"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        for k in ("step", "tokens", "seconds"):
+            setattr(trainer, k, state[k])
+        return trainer
+
+    def set_numerics(self, stage: dict):
+        on = stage["quantised"]
+        wanted = quantise.Numerics(weights=on, kv=on, index=on, activations=on, bf16_products=self.optimizer.bf16)
+        vars(self.net.numerics).update(vars(wanted))
+        self.net.set_dense_entries(self.step < DENSE_STEPS)
+
+    def train_step(self, data: Data) -> dict:
+        stage = stage_of(self.step)
+        self.set_numerics(stage)
+        rows, mask, positions = data.batch(stage, self.step)
+        torch.manual_seed(self.seed * 1_000_003 + self.step)
+        losses = self.losses(rows, mask, positions)
+        total = losses["model"] + WEIGHTS["rest"] * losses["rest"] + WEIGHTS["index"] * losses["index"]
+        if "mtp" in losses:
+            total = total + WEIGHTS["mtp"] * MTP_EVERY * losses["mtp"]
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
+        self.optimizer.step(min(1.0, (self.step + 1) / 50) * stage["lr"])
+        self.optimizer.zero_grad(self.net)
+        self.net.balance_experts()
+        self.step += 1
+        self.tokens += positions.numel()
+        return {**{k: v.item() for k, v in losses.items()}, "norm": norm.item()}
+
+    def losses(self, rows, mask, positions) -> dict:
+        """rows, mask [B, T + 2], positions [B, T]; row t is read, t + 1 predicted, t + 2 by the draft stage."""
+        net, wanted = self.net, mask[:, 1:-1]
+        h = net.streams(rows[:, :-2], positions, want_index_loss=True)
+        states = net.states(h)
+        picked = torch.rand(wanted.shape) < SHARES[wanted]
+        out = {"rest": self._entropy(states, rows[:, 1:-1], picked & (wanted == 0))[0]}
+        written = picked & (wanted > 0)
+        out["model"], right = self._entropy(states, rows[:, 1:-1], written)
+        copied = (wanted == 2)[written]
+        out["markup"], out["copy"] = right[~copied].float().mean(), right[copied].float().mean()
+        out["index"] = sum(net.index_losses())
+        if self.step % MTP_EVERY == 0:
+            after = net.mtp[0].states(h, net.embedded(rows[:, 1:-1]), rows[:, 1:-1], positions)
+            out["mtp"] = self._entropy(after, rows[:, 2:], picked & (mask[:, 2:] > 0))[0]
+        return out
+
+    def _entropy(self, states, targets, where):
+        logits = self.net.logits(states[where])
+        return F.cross_entropy(logits, targets[where]), logits.argmax(-1) == targets[where]
+
+    @torch.no_grad()
+    def evaluate(self, data: Data, level: int, count: int = 24) -> dict:
+        """Teacher-forced, on names and packages not trained on. `solved`: every token of the model is the argmax,
+        which is what greedy decoding without constraints needs to go through the episode without an error."""
+        self.net.eval()
+        tokens = copies = right = copies_right = solved = 0
+        for i in range(count):
+            ids, mask = (torch.from_numpy(a.astype("int64")) for a in data.episode("eval", level, 0, i))
+            best = self.net.logits(self.net.states(self.net.streams(ids[None])))[0, :-1].argmax(-1)
+            hit, kind = best == ids[1:], mask[1:]
+            tokens, right = tokens + (kind > 0).sum().item(), right + (hit & (kind > 0)).sum().item()
+            copies, copies_right = copies + (kind == 2).sum().item(), copies_right + (hit & (kind == 2)).sum().item()
+            solved += bool(hit[kind > 0].all())
+        self.net.train()
+        return {f"eval{level}": right / tokens, f"eval{level}_copy": copies_right / copies, f"eval{level}_solved": solved / count}
+
+
+def len_vocab() -> int:
+    data = json.loads(TOKENIZER.read_text())
+    return max(max(data["model"]["vocab"].values()), max(t["id"] for t in data["added_tokens"])) + 1
+
+
+def load_net(path) -> Net:
+    return Trainer.load(Path(path)).net.eval()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="folder for episodes")
+    parser.add_argument("--holdfast", default="build/dev/cli/holdfast")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="BF16 matrix products: where the processor has them")
+    parser.add_argument("--log-every", type=int, default=10)
+    parser.add_argument("--eval-every", type=int, default=100)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    trainer = Trainer.load(args.state, args.bf16) if args.state.exists() else Trainer(args.seed, args.bf16)
+    data = Data(args.cache, args.holdfast, trainer.seed)
+    log = args.state.with_suffix(".jsonl").open("a")
+    started = last = time.monotonic()
+    while time.monotonic() - started < args.minutes * 60:
+        figures = trainer.train_step(data)
+        trainer.seconds, last = trainer.seconds + time.monotonic() - last, time.monotonic()
+        if trainer.step % args.log_every == 0 or trainer.step == 1:
+            line = {"step": trainer.step, "tokens": trainer.tokens, "seconds": round(trainer.seconds, 1)}
+            if trainer.step % args.eval_every == 0:
+                level = max(level for level in stage_of(trainer.step)["mix"] if level < 4)
+                figures.update(trainer.evaluate(data, level))
+                trainer.save(args.state)
+            line.update({k: round(v, 4) for k, v in figures.items()})
+            print(json.dumps(line), file=log, flush=True)
+    trainer.save(args.state)
+    print(f"step {trainer.step}, {trainer.tokens} tokens, {trainer.seconds:.0f} s in all")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
