@@ -11,9 +11,9 @@
 
 namespace holdfast::test {
 
-// Seeds 1..count; or only the one in the environment variable HOLDFAST_TEST_SEED, to replay a failure. A
-// property test runs once for each and names it: SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" <<
-// seed).
+// Seeds 1..count, a quarter of them under a sanitizer (each step costs ten times as much there); or only the
+// one in the environment variable HOLDFAST_TEST_SEED, to replay a failure. A property test runs once for each
+// and names it: SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed).
 std::vector<uint64_t> TestSeeds(uint64_t count);
 
 // A sequence of numbers. One thread at a time.
