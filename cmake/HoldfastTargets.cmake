@@ -41,7 +41,7 @@ function(holdfast_test name)
 endfunction()
 
 # holdfast_fuzzer(<name>_fuzz SOURCES <name>_fuzz.cc DEPS ...): a libFuzzer target, built by the fuzz preset only.
-# The target is named as its source file; scripts/test looks for it so, and seeds it from tests/fuzz/corpus/<name>/.
+# The target is named as its source file; scripts/test looks for it so, and seeds it from tests/fuzz/corpus/<name>_fuzz/.
 function(holdfast_fuzzer name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   if(HOLDFAST_BUILD_FUZZERS)
