@@ -1,6 +1,6 @@
 """Tool data, stand-in dispatcher, episodes and the prompt prefix. Needs no torch; HOLDFAST names the binary.
 
-    HOLDFAST=build/dev/cli/holdfast python3 -m unittest model.nano.tests.data_test
+    HOLDFAST=build/dev/cli/holdfast python3 -m model.nano.tests data
 """
 
 import json

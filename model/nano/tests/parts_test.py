@@ -1,6 +1,6 @@
 """The parts of nano's training, each against a naive twin or a property. Needs torch; skips itself without it.
 
-    /usr/bin/python3 -m unittest model.nano.tests.parts_test
+    /usr/bin/python3 -m model.nano.tests parts
 """
 
 import tempfile
