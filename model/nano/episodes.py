@@ -6,8 +6,9 @@ A tree is a handful of installed headers with one name (and most paths) replaced
 asks for tools, standin.py answers, and `holdfast model render --ids` turns the messages into ids. FILE.npz holds
 ids (uint16, all episodes end to end), mask (uint8, see model_mask) and starts (int64).
 
-Levels: -1 drills (repeat a string, look one up in a list), copying and nothing else; 0 one-line trees, find only; 1 find in small real trees; 2 find and rename in small real trees; 3 as 2, more
-files, with the check command; 4 as 3 with nano's prompt prefix. Split "eval" uses other packages and other words.
+Levels: -1 drills (repeat a string, look one up in a list), copying and nothing else; 0 one-line trees, find only;
+1 find in small real trees; 2 find and rename in small real trees; 3 as 2, more files, with the check command; 4 as 3
+with nano's prompt prefix. Split "eval" uses other packages and other words.
 """
 
 import argparse
@@ -167,7 +168,9 @@ class Teacher:
 
     def _rename(self):
         rng, words = self.rng, self.sources.words
-        old, new = names.identifier(rng, words), names.identifier(rng, words)
+        old = new = names.identifier(rng, words)
+        while new == old:
+            new = names.identifier(rng, words)
         files = self._real_files(rng.randint(2, 3) if self.level == 2 else rng.randint(2, 6))
         touched = 0
         for path in sorted(files):

@@ -10,6 +10,7 @@ STATE.jsonl, one object a line; curves.py draws them. Stages (below) raise lengt
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,9 +28,9 @@ SHARD_EPISODES = 2000
 
 # until: first step of the next stage; mix: level -> weight; quantised: the exported numerics are trained.
 STAGES = [
-    {"until": 300, "tokens": 256, "batch": 24, "mix": {-1: 0.7, 0: 0.3}, "lr": 1.0, "quantised": False},
-    {"until": 800, "tokens": 256, "batch": 24, "mix": {-1: 0.3, 0: 0.7}, "lr": 1.0, "quantised": False},
-    {"until": 1500, "tokens": 384, "batch": 16, "mix": {-1: 0.2, 0: 0.3, 1: 0.5}, "lr": 1.0, "quantised": False},
+    {"until": 600, "tokens": 256, "batch": 12, "mix": {-1: 0.7, 0: 0.3}, "lr": 1.0, "quantised": False},
+    {"until": 1200, "tokens": 256, "batch": 16, "mix": {-1: 0.3, 0: 0.7}, "lr": 1.0, "quantised": False},
+    {"until": 2000, "tokens": 384, "batch": 16, "mix": {-1: 0.2, 0: 0.3, 1: 0.5}, "lr": 1.0, "quantised": False},
     {"until": 4000, "tokens": 512, "batch": 12, "mix": {-1: 0.1, 0: 0.1, 1: 0.3, 2: 0.5}, "lr": 0.7, "quantised": False},
     {"until": 7000, "tokens": 768, "batch": 8, "mix": {1: 0.3, 2: 0.3, 3: 0.4}, "lr": 0.5, "quantised": False},
     {"until": 9000, "tokens": 1024, "batch": 6, "mix": {1: 0.1, 2: 0.2, 3: 0.2, 4: 0.5}, "lr": 0.2, "quantised": True},
@@ -209,8 +210,10 @@ def main() -> int:
     trainer = Trainer.load(args.state, args.bf16) if args.state.exists() else Trainer(args.seed, args.bf16)
     data = Data(args.cache, args.holdfast, trainer.seed)
     log = args.state.with_suffix(".jsonl").open("a")
+    stop = []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, save, leave
     started = last = time.monotonic()
-    while time.monotonic() - started < args.minutes * 60:
+    while not stop and time.monotonic() - started < args.minutes * 60:
         figures = trainer.train_step(data)
         trainer.seconds, last = trainer.seconds + time.monotonic() - last, time.monotonic()
         if trainer.step % args.log_every == 0 or trainer.step == 1:
