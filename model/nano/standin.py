@@ -1,7 +1,7 @@
 """A stand-in for the tool dispatcher, until the real one can be run in batch.
 
 It keeps a tree of files in memory and answers calls by the data files in tools/data/, byte for byte as their README
-says. Not covered: ignore files, regular expressions beyond what Python's re shares with ripgrep, real commands (bash
+says. Not covered: ignore files, binary and very large files, regular expressions beyond what Python's re shares with ripgrep, real commands (bash
 answers from a table that the caller gives).
 """
 
@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+BLANKS = " \r\f\v"
 DATA = Path(__file__).resolve().parents[2] / "tools" / "data"
 
 
@@ -26,8 +27,8 @@ def load_tool(versioned: str) -> dict:
 
 
 def cut_text(line: str, limit: int, keep_indent: bool = False) -> str:
-    line = line.replace("\t", " ").rstrip()
-    data = (line if keep_indent else line.strip()).encode()
+    line = line.replace("\t", " ").rstrip(BLANKS)
+    data = (line if keep_indent else line.lstrip(BLANKS)).encode()
     return data[:limit].decode(errors="ignore")
 
 
