@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.nano import quantise
-from model.nano.products import linear, matmul
+from model.nano.products import linear, matmul, rms
 from model.nano.config import Config
 from model.nano.quantise import Numerics
 
@@ -28,10 +28,6 @@ class RmsNorm(nn.Module):
     def forward(self, x):
         w = quantise.fake_bf16(self.weight) if self.numerics.weights else self.weight
         return rms(x, self.eps) * w
-
-
-def rms(x: torch.Tensor, eps: float) -> torch.Tensor:
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
 class Linear(nn.Module):

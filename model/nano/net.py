@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.nano import quantise
-from model.nano.attention import Attention, Linear, RmsNorm, rms
+from model.nano.attention import Attention, Linear, RmsNorm
 from model.nano.config import Config
-from model.nano.products import linear
+from model.nano.products import linear, mix_streams, rms
 from model.nano.quantise import Numerics
 
 
@@ -34,8 +34,7 @@ class HyperConnection(nn.Module):
     def pre(self, h):
         """h [B, T, S, D] -> y [B, T, D], post [B, T, S], comb [B, T, S source, S destination]."""
         s, eps = self.config.hc_mult, self.config.hc_eps
-        flat = h.flatten(2)
-        m = F.linear(flat, self.fn) * torch.rsqrt(flat.square().mean(-1, keepdim=True) + self.config.rms_norm_eps)
+        m = F.linear(rms(h.flatten(2), self.config.rms_norm_eps), self.fn)
         pre = torch.sigmoid(m[..., :s] * self.scale[0] + self.base[:s]) + eps
         post = 2 * torch.sigmoid(m[..., s:2 * s] * self.scale[1] + self.base[s:2 * s])
         comb = (m[..., 2 * s:] * self.scale[2] + self.base[2 * s:]).unflatten(-1, (s, s))
@@ -44,10 +43,7 @@ class HyperConnection(nn.Module):
 
     @staticmethod
     def post(y, h, post, comb):
-        out = post[..., None] * y[..., None, :]
-        for j in range(h.shape[2]):  # S is small: sums of products beat many tiny matrix products
-            out = out + comb[..., j, :, None] * h[..., j, None, :]
-        return out
+        return mix_streams(y, h, post, comb)
 
 
 def sinkhorn(m, rounds: int, eps: float):

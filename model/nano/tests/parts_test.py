@@ -14,7 +14,7 @@ try:
 except ImportError:
     raise unittest.SkipTest("no torch (install python3-torch)")
 
-from model.nano import attention, checkpoint, config, episodes, export, muon, net, quantise, standin, train
+from model.nano import attention, checkpoint, config, episodes, export, muon, net, products, quantise, standin, train
 from model.nano.quantise import Numerics
 
 
@@ -102,6 +102,27 @@ class Network(unittest.TestCase):
         scores = torch.tensor([[[0.0, 1.0, 0.0, 0.0, 2.0]]])
         mask = indexer.select(scores, torch.ones(1, 1, 5, dtype=torch.bool))
         self.assertEqual(mask[0, 0].tolist(), [True, True, False, False, True])
+
+
+class Gradients(unittest.TestCase):
+    def test_own_gradients_are_those_of_the_plain_expressions(self):
+        torch.manual_seed(4)
+        y, h, post, comb = (torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+                            for shape in ((2, 3, 5), (2, 3, 2, 5), (2, 3, 2), (2, 3, 2, 2)))
+        self.assertTrue(torch.autograd.gradcheck(products.mix_streams, (y, h, post, comb)))
+        self.assertTrue(torch.autograd.gradcheck(lambda x: products.rms(x, 1e-6), (h,)))
+        plain = post[..., None] * y[..., None, :] + torch.einsum("btjk,btjd->btkd", comb, h)
+        self.assertTrue(torch.allclose(products.mix_streams(y, h, post, comb), plain))
+
+    def test_bf16_products_are_near_the_float32_ones(self):
+        x, w = torch.randn(50, 64, requires_grad=True), torch.randn(30, 64, requires_grad=True)
+        grads = []
+        for bf16 in (False, True):
+            (products.linear(x, w, bf16) ** 2).sum().backward()
+            grads.append((x.grad.clone(), w.grad.clone()))
+            x.grad = w.grad = None
+        for plain, fast in zip(*grads):
+            self.assertLess((plain - fast).norm() / plain.norm(), 0.02)
 
 
 class Checkpoint(unittest.TestCase):
