@@ -4,8 +4,8 @@
 // Conventions: activations are float32, row-major, one row per token of the batch; n is the number of rows.
 // A batch is one or more segments: consecutive rows, consecutive positions, one sequence each. Pointers come
 // from Backend::Allocate or, for weights and KV, from the checkpoint and the sequences. Operations run to
-// completion, are called from one thread at a time, and allocate nothing after the first batch of a size.
-// Source of every operation: spec "Forward pass, exact".
+// completion and are called from one thread at a time. Scratch is kept and grows with the batch and the
+// context. Source of every operation: spec "Forward pass, exact".
 #pragma once
 
 #include <cstddef>
@@ -183,7 +183,7 @@ struct IndexSelectArgs {
   const float* weights;  // [n, heads], before scaling by (dim * heads)^-0.5
   const IndexCodec& codec;
   int32_t* selected;        // out [n, topk]
-  int32_t* selected_count;  // out [n]
+  int32_t* selected_count;  // out [n]; -1: a score is not finite, attention gives NaN
 };
 
 // Attention of every head over the window and the compressed entries, one softmax with a sink, then the

@@ -38,13 +38,13 @@ class Binder : public WeightVisitor {
     switch (spec.kind) {
       case TensorKind::kVector:
         HF_RETURN_IF_ERROR(Expect(spec.name, t, {DType::kBf16, DType::kF32}, {spec.rows}));
-        return BindVector(t, slot);
+        return BindVector(spec.name, t, slot);
       case TensorKind::kF32Vector:
         HF_RETURN_IF_ERROR(Expect(spec.name, t, {DType::kF32}, {spec.rows}));
-        return BindVector(t, slot);
+        return BindVector(spec.name, t, slot);
       case TensorKind::kF32Table:
         HF_RETURN_IF_ERROR(Expect(spec.name, t, {DType::kF32}, {spec.rows, spec.cols}));
-        return BindVector(t, slot);
+        return BindVector(spec.name, t, slot);
       case TensorKind::kHashTable:
         HF_RETURN_IF_ERROR(Expect(spec.name, t, {DType::kI64}, {spec.rows, spec.cols}));
         return BindTable(spec.name, t, slot);
@@ -84,19 +84,25 @@ class Binder : public WeightVisitor {
                            ", expected " + wanted + " " + ShapeText(shape) + " (from config.json)");
   }
 
-  static Status BindVector(const Located& t, TensorSlot slot) {
-    if (slot.vector == nullptr) return {};
+  static Status BindVector(const std::string& name, const Located& t, TensorSlot slot) {
     const size_t count = t.view->data.size() / static_cast<size_t>(DTypeBytes(t.view->dtype));
-    slot.vector->resize(count);
+    Vector values(count);
     if (t.view->dtype == DType::kF32) {
-      std::memcpy(slot.vector->data(), t.view->data.data(), count * 4);
-      return {};
+      std::memcpy(values.data(), t.view->data.data(), count * 4);
+    } else {
+      for (size_t i = 0; i < count; ++i) {
+        uint16_t bits = 0;
+        std::memcpy(&bits, t.view->data.data() + 2 * i, 2);
+        values[i] = Bf16ToF32(bits);
+      }
     }
     for (size_t i = 0; i < count; ++i) {
-      uint16_t bits = 0;
-      std::memcpy(&bits, t.view->data.data() + 2 * i, 2);
-      (*slot.vector)[i] = Bf16ToF32(bits);
+      if (!std::isfinite(values[i])) {
+        return InvalidArgument(*t.file + ": tensor \"" + name + "\": element " + std::to_string(i) +
+                               " is not finite");
+      }
     }
+    if (slot.vector != nullptr) *slot.vector = std::move(values);
     return {};
   }
 
@@ -196,10 +202,10 @@ StatusOr<std::vector<std::string>> ShardNames(base::FileSystem& fs, const std::s
   std::set<std::string> names;
   for (const auto& [tensor, shard] : index["weight_map"].items()) {
     if (!shard.is_string())
-      return InvalidArgument(path + ": weight_map of \"" + tensor + "\" is not a string");
+      return InvalidArgument(path + ": weight_map of \"" + PrintableName(tensor) + "\" is not a string");
     const auto name = shard.get<std::string>();
     if (name.empty() || name == ".." || name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
-      return InvalidArgument(path + ": weight_map of \"" + tensor +
+      return InvalidArgument(path + ": weight_map of \"" + PrintableName(tensor) +
                              "\" is not a file name of this directory");
     }
     names.insert(name);
@@ -207,6 +213,19 @@ StatusOr<std::vector<std::string>> ShardNames(base::FileSystem& fs, const std::s
   }
   if (names.empty()) return InvalidArgument(path + ": \"weight_map\" is empty");
   return std::vector<std::string>(names.begin(), names.end());
+}
+
+// Some DSpark configurations give no ratio for their stages: the tensors say how many there are.
+void SetDsparkStages(const std::map<std::string, Located, std::less<>>& tensors, ModelConfig& c) {
+  int32_t stages = 0;
+  while (stages < 16) {
+    const std::string prefix = "mtp." + std::to_string(stages) + ".";
+    const auto it = tensors.lower_bound(prefix);
+    if (it == tensors.end() || !it->first.starts_with(prefix)) break;
+    ++stages;
+  }
+  c.num_draft_stages = stages;
+  c.compress_ratios.resize(static_cast<size_t>(c.num_layers + stages), 0);
 }
 
 int64_t ExpertScaleBytes(const ModelConfig& c) {
@@ -231,6 +250,9 @@ StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(base::FileSystem& fs, con
   std::map<std::string, Located, std::less<>> tensors;
   for (const std::string& name : names) {
     paths.push_back(directory + "/" + name);
+    if (PrintableName(name) != name) {
+      return InvalidArgument(directory + ": shard name \"" + PrintableName(name) + "\" is not printable");
+    }
     HF_ASSIGN_OR_RETURN(auto mapping, fs.Map(paths.back()));
     HF_ASSIGN_OR_RETURN(Safetensors file, Safetensors::Parse(mapping->bytes(), paths.back()));
     self->shards_.push_back(std::move(mapping));
@@ -238,14 +260,16 @@ StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(base::FileSystem& fs, con
     for (const auto& [tensor, view] : files.back().tensors()) {
       const auto wanted = shard_of.find(tensor);
       if (!shard_of.empty() && (wanted == shard_of.end() || wanted->second != name)) {
-        return InvalidArgument(paths.back() + ": holds tensor \"" + tensor +
+        return InvalidArgument(paths.back() + ": holds tensor \"" + PrintableName(tensor) +
                                "\", which the index places elsewhere");
       }
       if (!tensors.emplace(tensor, Located{&view, &paths.back()}).second) {
-        return InvalidArgument(paths.back() + ": tensor \"" + tensor + "\" stands in another shard too");
+        return InvalidArgument(paths.back() + ": tensor \"" + PrintableName(tensor) +
+                               "\" stands in another shard too");
       }
     }
   }
+  if (self->config_.draft == DraftKind::kDspark) SetDsparkStages(tensors, self->config_);
   Binder binder(self->config_, tensors, directory, ExpertScaleBytes(self->config_) <= kEagerExpertScaleBytes);
   HF_RETURN_IF_ERROR(WalkWeights(self->config_, self->weights_, binder));
   for (const auto& [name, located] : tensors) self->unused_.push_back(name);

@@ -119,12 +119,12 @@ void ReadShapes(Reader& r, ModelConfig& c) {
   r.IntOr("bos_token_id", 0, 1 << 24, 0, c.bos_token_id);
   r.IntOr("eos_token_id", 0, 1 << 24, 1, c.eos_token_id);
   r.Int("num_attention_heads", 1, 4096, c.num_heads);
-  r.Int("head_dim", 2, 8192, c.head_dim);
-  r.Int("qk_rope_head_dim", 2, 8192, c.rope_dim);
+  r.Int("head_dim", 2, 2048, c.head_dim);
+  r.Int("qk_rope_head_dim", 2, 2048, c.rope_dim);
   r.Int("q_lora_rank", 32, kMaxWidth, c.q_lora_rank);
   r.Int("o_lora_rank", 1, kMaxWidth, c.o_lora_rank);
   r.Int("o_groups", 1, 4096, c.o_groups);
-  r.Int("sliding_window", 1, 1 << 16, c.sliding_window);
+  r.Int("sliding_window", 1, 1 << 14, c.sliding_window);
   r.IntList("compress_ratios", 0, 1 << 16, 2 * kMaxLayers, c.compress_ratios);
   r.Int("n_routed_experts", 1, 1 << 16, c.num_experts);
   r.Int("num_experts_per_tok", 1, 1024, c.experts_per_token);
@@ -156,6 +156,7 @@ Status ReadYarn(const Json& scaling, std::string_view origin, RopeConfig& rope) 
   }
   Reader r(scaling, origin, "rope_scaling.");
   r.Only("type", "yarn");
+  r.Only("rope_type", "yarn");
   r.Float("factor", 1.0, 1e6, rope.factor);
   r.Int("original_max_position_embeddings", 1, 1 << 27, rope.original_max_positions);
   r.FloatOr("beta_fast", 0.001, 1e6, 32.0f, rope.beta_fast);
@@ -191,7 +192,7 @@ void ReadDraft(Reader& r, ModelConfig& c) {
     r.IntList("dspark_target_layer_ids", 0, kMaxLayers, 16, targets);
     c.draft = DraftKind::kDspark;
     c.dspark_target_layers = static_cast<int32_t>(targets.size());
-    c.num_draft_stages = static_cast<int32_t>(c.compress_ratios.size()) - c.num_layers;
+    c.num_draft_stages = std::max(0, static_cast<int32_t>(c.compress_ratios.size()) - c.num_layers);
   } else if (mtp_stages > 0) {
     c.draft = DraftKind::kMtp;
     c.num_draft_stages = mtp_stages;
@@ -221,8 +222,17 @@ Status CheckRelations(const ModelConfig& c, std::string_view origin) {
       {c.num_heads % c.o_groups == 0, "o_groups", "divide num_attention_heads"},
       {(int64_t{c.o_groups} * c.o_lora_rank) % 32 == 0, "o_lora_rank",
        "be such that o_groups times it is a multiple of 32"},
-      {int64_t{c.num_heads} * c.head_dim <= (1 << 24), "num_attention_heads",
-       "be such that head_dim times it is at most 2^24"},
+      {int64_t{c.num_heads} * c.head_dim <= (1 << 20), "num_attention_heads",
+       "be such that head_dim times it is at most 2^20"},
+      {int64_t{c.o_groups} * c.o_lora_rank <= (1 << 18), "o_lora_rank",
+       "be such that o_groups times it is at most 2^18"},
+      {int64_t{c.index_heads} * c.index_head_dim <= (1 << 18), "index_n_heads",
+       "be such that index_head_dim times it is at most 2^18"},
+      {int64_t{c.hc_mult} * c.hidden_size <= (1 << 20), "hc_mult",
+       "be such that hidden_size times it is at most 2^20"},
+      {int64_t{c.num_layers + c.num_draft_stages} * c.num_experts <= (1 << 18), "n_routed_experts",
+       "be such that the layers times it are at most 2^18"},
+      {c.compress_rope.factor == 1.0f || c.compress_rope.theta > 1.0f, "compress_rope_theta", "be above 1"},
       {c.experts_per_token <= c.num_experts, "num_experts_per_tok", "be at most n_routed_experts"},
       {!has_csa || (index_dim >= 32 && index_dim <= 512 && (index_dim & (index_dim - 1)) == 0),
        "index_head_dim", "be a power of two from 32 to 512"},
@@ -297,13 +307,15 @@ StatusOr<ModelConfig> ParseConfig(std::string_view json, std::string_view origin
   if (HasCsa(c)) {
     r.Int("index_n_heads", 1, 4096, c.index_heads);
     r.Int("index_head_dim", 2, 8192, c.index_head_dim);
-    r.Int("index_topk", 1, 1 << 20, c.index_topk);
+    r.Int("index_topk", 1, 1 << 16, c.index_topk);
   }
   HF_RETURN_IF_ERROR(r.status());
   if (const Json* scaling = r.Find("rope_scaling"))
     HF_RETURN_IF_ERROR(ReadYarn(*scaling, origin, c.compress_rope));
   if (const Json* q = r.Find("quantization_config")) HF_RETURN_IF_ERROR(ReadQuantisation(*q, origin, c));
   HF_RETURN_IF_ERROR(CheckRelations(c, origin));
+  c.compress_ratios.resize(
+      static_cast<size_t>(c.num_layers + c.num_draft_stages));  // what follows is not used
   return c;
 }
 

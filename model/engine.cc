@@ -27,11 +27,10 @@ class Engine::Impl {
       : c_(config),
         w_(weights),
         backend_(backend),
-        max_rows_(options.max_rows),
+        max_rows_(CheckedRows(options)),
         layout_(MakeKvLayout(config, backend.kv_mode())),
         graph_(config, layout_, backend, options.max_rows),
         head_memory_(backend.Allocate(HeadBytes())) {
-    HF_CHECK(options.max_rows >= 1);
     head_h_ = reinterpret_cast<float*>(head_memory_.get());
     head_x_ = head_h_ + int64_t{kHeadRows} * StreamWidth();
     head_logits_ = head_x_ + int64_t{kHeadRows} * c_.hidden_size;
@@ -48,6 +47,7 @@ class Engine::Impl {
       graph_.Block(batch, l, w_.layers[static_cast<size_t>(l)]);
       if (observer_) observer_(l, {a.h, tokens_.size() * static_cast<size_t>(StreamWidth())});
     }
+    HF_RETURN_IF_ERROR(CheckState(batch));
     head_rows_.clear();
     for (size_t f = 0; f < feeds.size(); ++f) CollectHeadRows(feeds[f], segments_[f].segment);
     HF_RETURN_IF_ERROR(Head(a.h, w_.hc_head, w_.norm));
@@ -81,6 +81,7 @@ class Engine::Impl {
     backend_.Linear({n * c_.hc_mult, d, a.streams, h_proj});
     backend_.AddToStreams({n, c_.hc_mult, d, a.y, a.h});
     graph_.Block(batch, c_.num_layers + feed.stage, w.block);
+    HF_RETURN_IF_ERROR(CheckState(batch));
     head_rows_.clear();
     for (int32_t i = 0; i < n; ++i) {
       head_rows_.push_back(
@@ -99,6 +100,11 @@ class Engine::Impl {
   LayerObserver observer_;
 
  private:
+  static int32_t CheckedRows(const EngineOptions& options) {
+    HF_CHECK(options.max_rows >= 1);
+    return options.max_rows;
+  }
+
   struct HeadRow {
     int32_t row;
     int64_t position;
@@ -108,6 +114,21 @@ class Engine::Impl {
   int64_t StreamWidth() const { return int64_t{c_.hc_mult} * c_.hidden_size; }
   size_t HeadBytes() const {
     return static_cast<size_t>(kHeadRows * (StreamWidth() + c_.hidden_size + c_.vocab_size)) * sizeof(float);
+  }
+
+  // The streams of every row, whether or not its logits are asked for: what is not finite must not become KV.
+  Status CheckState(const Batch& batch) {
+    for (const BatchSegment& s : batch.segments) {
+      for (int64_t i = 0; i < s.segment.rows; ++i) {
+        const float* h = graph_.activations().h + (s.segment.first_row + i) * StreamWidth();
+        float probe = 0;  // 0 * x is NaN when x is not finite
+        for (int64_t d = 0; d < StreamWidth(); ++d) probe += h[d] * 0.0f;
+        if (!std::isnan(probe)) continue;
+        return DataLoss("the state at position " + std::to_string(s.segment.first_position + i) +
+                        " is not finite; the checkpoint's weights are damaged or out of range");
+      }
+    }
+    return {};
   }
 
   Status CheckTokens(std::span<const int32_t> tokens) const {
@@ -130,6 +151,7 @@ class Engine::Impl {
   Status Check(std::span<const Feed> feeds) const {
     size_t rows = 0;
     for (size_t f = 0; f < feeds.size(); ++f) {
+      HF_CHECK(&feeds[f].sequence->layout() == &layout_);
       HF_RETURN_IF_ERROR(CheckTokens(feeds[f].tokens));
       HF_RETURN_IF_ERROR(CheckPositions(feeds[f].sequence->position(), feeds[f].tokens.size()));
       rows += feeds[f].tokens.size();
@@ -155,6 +177,7 @@ class Engine::Impl {
     if (feed.stage < 0 || static_cast<size_t>(feed.stage) >= w_.mtp.size()) {
       return FailedPrecondition("draft: the checkpoint ships no MTP stage " + std::to_string(feed.stage));
     }
+    HF_CHECK(&feed.sequence->layout() == &layout_);
     HF_RETURN_IF_ERROR(CheckTokens(feed.next_tokens));
     if (feed.next_tokens.size() > static_cast<size_t>(max_rows_)) {
       return InvalidArgument("draft: more than " + std::to_string(max_rows_) + " entries in one batch");

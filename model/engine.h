@@ -49,8 +49,9 @@ struct EngineOptions {
   int32_t max_rows = 512;  // tokens of one Forward, all feeds together
 };
 
-// Owns the activations: about max_rows * (2 * H * head_dim + 3 * hc_mult * D + ...) floats. Used by one
-// thread at a time; the backend must not be shared with another engine that runs at the same moment.
+// Owns the activations: about max_rows * (2 * H * head_dim + 2 * hc_mult * D + index_topk + num_experts)
+// floats. Used by one thread at a time; the backend must not be shared with another engine that runs at the
+// same moment.
 class Engine {
  public:
   // All arguments must outlive the engine.
@@ -65,8 +66,8 @@ class Engine {
 
   // Feeds every sequence its tokens, as one batch. Errors: InvalidArgument for a token outside the
   // vocabulary, an empty feed, a sequence twice, more rows than max_rows, a position past max_positions
-  // (nothing has changed then); DataLoss when logits are not finite (the sequences are spoilt then: drop
-  // them).
+  // (nothing has changed then); DataLoss when a state or a logit is not finite (the sequences are spoilt
+  // then: drop them).
   base::Status Forward(std::span<const Feed> feeds);
 
   // The same for a draft stage. FailedPrecondition when the checkpoint ships no MTP head, or when the
@@ -90,7 +91,7 @@ struct CpuOptions {
 std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options);
 
 // The oracle: float32 activations, scalar, double accumulation. Slow, and keeps a dequantised copy of the
-// weights that it meets.
+// weights that it meets: one backend for one checkpoint.
 struct ReferenceOptions {
   KvMode kv_mode = KvMode::kF32;
   int threads = 1;

@@ -100,7 +100,7 @@ void Graph::Attention(const Batch& batch, int32_t layer, const AttentionWeights&
   const int32_t n = batch.rows();
   Project(batch, layer, w);
   if (c_.ratio(layer) != 0) Compress(batch, layer, w);
-  if (c_.role(layer) == LayerRole::kCsa) Select(batch, layer, w);
+  if (c_.role(layer) == LayerRole::kCsa) Select(batch, layer);
   Attend(batch, layer, w);
   backend_.GroupedLinear({n, c_.o_groups, a_.o, w.wo_a, a_.o_low});
   const LinearProduct out[] = {{&w.wo_b, a_.y}};
@@ -149,7 +149,7 @@ void Graph::Compress(const Batch& batch, int32_t layer, const AttentionWeights& 
   }
 }
 
-void Graph::Select(const Batch& batch, int32_t layer, const AttentionWeights&) {
+void Graph::Select(const Batch& batch, int32_t layer) {
   const int rope = RopeIndex(layer);
   backend_.IndexQuery({batch.rows(), c_.index_heads, c_.rope_dim, a_.cos[rope], a_.sin[rope], a_.index_q,
                        layout_.index_key, a_.index_rows});

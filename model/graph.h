@@ -76,7 +76,7 @@ class Graph {
   void Attention(const Batch& batch, int32_t layer, const AttentionWeights& w);
   void Project(const Batch& batch, int32_t layer, const AttentionWeights& w);
   void Compress(const Batch& batch, int32_t layer, const AttentionWeights& w);
-  void Select(const Batch& batch, int32_t layer, const AttentionWeights& w);
+  void Select(const Batch& batch, int32_t layer);
   void Attend(const Batch& batch, int32_t layer, const AttentionWeights& w);
   void Moe(const Batch& batch, const MoeWeights& w);
   int RopeIndex(int32_t layer) const { return c_.ratio(layer) == 0 ? 0 : 1; }

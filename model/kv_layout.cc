@@ -21,6 +21,13 @@ float MaxAbs(const float* values, int32_t count) {
 
 float Clamp(float value, float limit) { return std::min(std::max(value, -limit), limit); }
 
+bool AllFinite(const float* values, int32_t count) {
+  for (int32_t i = 0; i < count; ++i) {
+    if (!std::isfinite(values[i])) return false;
+  }
+  return true;
+}
+
 // The UE8M0 byte of 2^exponent; finite input keeps it in range, anything else saturates.
 uint8_t ScaleByte(int32_t exponent) { return static_cast<uint8_t>(std::clamp(exponent + 127, 1, 254)); }
 
@@ -58,8 +65,9 @@ void EntryCodec::Encode(const float* values, std::byte* out) const {
     }
     bytes[scale_offset() + g] = scale;
   }
+  const bool finite = AllFinite(values, nope_ + rope_);
   for (int32_t i = 0; i < rope_; ++i) {
-    const uint16_t bf16 = F32ToBf16(values[nope_ + i]);
+    const uint16_t bf16 = finite ? F32ToBf16(values[nope_ + i]) : uint16_t{0x7fc0};
     std::memcpy(bytes + rope_offset() + 2 * i, &bf16, 2);
   }
   const int32_t used = scale_offset() + groups;
@@ -109,7 +117,7 @@ void IndexCodec::Encode(const float* values, std::byte* out) const {
       const uint8_t high = F32ToE2m1(x[i + 1] * inverse);
       bytes[(g * kIndexGroup + i) / 2] = static_cast<uint8_t>(low | (high << 4));
     }
-    bytes[scale_offset() + g] = scale;
+    bytes[scale_offset() + g] = AllFinite(x, kIndexGroup) ? scale : uint8_t{255};
   }
 }
 

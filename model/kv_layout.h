@@ -22,6 +22,8 @@ enum class KvMode : uint8_t {
 // Codec of one main entry (window row, CSA or HCA entry) of head_dim values, the last rope_dim rotated.
 //   kStored: nope x E4M3 | rope x BF16 | nope/64 x UE8M0 | zeros up to a multiple of 8     (Flash: 584 bytes)
 //   kF32, kQuantised: head_dim x F32
+// An entry with a value that is not finite is stored with NaN in its rotated dims, so that whoever attends to
+// it knows.
 class EntryCodec {
  public:
   EntryCodec() = default;
@@ -46,6 +48,7 @@ class EntryCodec {
 // Codec of one index key (or indexer query head) of index_head_dim values, after the Hadamard rotation.
 //   kStored: dim/2 x two E2M1 (even one in the low nibble) | dim/32 x UE8M0                (Flash: 68 bytes)
 //   kF32, kQuantised: dim x F32
+// A group with a value that is not finite gets the NaN scale.
 class IndexCodec {
  public:
   IndexCodec() = default;

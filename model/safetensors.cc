@@ -36,13 +36,6 @@ const DTypeRow& Row(DType dtype) {
   return kDTypes[0];
 }
 
-// A name from a hostile file, made printable and short.
-std::string Shown(std::string_view name) {
-  std::string out;
-  for (char ch : name.substr(0, 120)) out += (ch >= 0x20 && ch < 0x7f) ? ch : '?';
-  return out;
-}
-
 class Parser {
  public:
   Parser(std::span<const std::byte> bytes, std::string_view origin) : bytes_(bytes), origin_(origin) {}
@@ -85,17 +78,19 @@ class Parser {
     const char* text = reinterpret_cast<const char*>(bytes_.data()) + 8;
     // The parser keeps the last of two members with one name, and says nothing. Deep nests are dropped.
     std::set<std::string> names;
+    bool repeated = false;
     std::string twice;
     const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
       if (depth == 1 && event == Json::parse_event_t::key &&
           !names.insert(parsed.get<std::string>()).second) {
+        repeated = true;
         twice = parsed.get<std::string>();
       }
       return depth < 8;
     };
     header_ = Json::parse(text, text + length, watch, /*allow_exceptions=*/false);
     if (!header_.is_object()) return Bad("header is not a JSON object");
-    if (!twice.empty()) return Bad("tensor \"" + Shown(twice) + "\" stands twice");
+    if (repeated) return Bad("tensor \"" + PrintableName(twice) + "\" stands twice");
     payload_ = bytes_.subspan(8 + static_cast<size_t>(length));
     return {};
   }
@@ -103,14 +98,14 @@ class Parser {
   Status ReadMetadata(const Json& value, std::map<std::string, std::string, std::less<>>& metadata) const {
     if (!value.is_object()) return Bad("__metadata__ is not an object");
     for (const auto& [key, item] : value.items()) {
-      if (!item.is_string()) return Bad("__metadata__ \"" + Shown(key) + "\" is not a string");
+      if (!item.is_string()) return Bad("__metadata__ \"" + PrintableName(key) + "\" is not a string");
       metadata[key] = item.get<std::string>();
     }
     return {};
   }
 
   StatusOr<TensorView> ReadTensor(const std::string& name, const Json& value) {
-    const std::string where = "tensor \"" + Shown(name) + "\": ";
+    const std::string where = "tensor \"" + PrintableName(name) + "\": ";
     if (!value.is_object()) return Bad(where + "is not an object");
     const auto dtype = value.find("dtype");
     const auto shape = value.find("shape");
@@ -127,7 +122,7 @@ class Parser {
     const std::string dtype_name = dtype->get<std::string>();
     const auto* row = std::find_if(std::begin(kDTypes), std::end(kDTypes),
                                    [&](const DTypeRow& r) { return r.name == dtype_name; });
-    if (row == std::end(kDTypes)) return Bad(where + "unknown dtype \"" + Shown(dtype_name) + "\"");
+    if (row == std::end(kDTypes)) return Bad(where + "unknown dtype \"" + PrintableName(dtype_name) + "\"");
     view.dtype = row->dtype;
     uint64_t want = static_cast<uint64_t>(row->bytes);
     for (const Json& dim : *shape) {
@@ -163,10 +158,10 @@ class Parser {
     });
     uint64_t at = 0;
     for (const Extent& extent : extents_) {
-      if (extent.begin < at) return Bad("tensor \"" + Shown(extent.name) + "\" overlaps another");
+      if (extent.begin < at) return Bad("tensor \"" + PrintableName(extent.name) + "\" overlaps another");
       if (extent.begin > at) {
         return Bad("hole of " + std::to_string(extent.begin - at) + " bytes before tensor \"" +
-                   Shown(extent.name) + "\"");
+                   PrintableName(extent.name) + "\"");
       }
       at = extent.end;
     }
@@ -221,6 +216,12 @@ Status WriteTensors(base::FileSystem& fs, const std::string& path, std::span<con
 
 std::string_view DTypeName(DType dtype) { return Row(dtype).name; }
 int64_t DTypeBytes(DType dtype) { return Row(dtype).bytes; }
+
+std::string PrintableName(std::string_view name) {
+  std::string out;
+  for (char ch : name.substr(0, 120)) out += (ch >= 0x20 && ch < 0x7f) ? ch : '?';
+  return out;
+}
 
 std::string ShapeText(std::span<const int64_t> shape) {
   std::string text = "[";

@@ -29,6 +29,9 @@ struct TensorView {
   std::span<const std::byte> data;
 };
 
+// A name from a file, made printable and short, for messages.
+std::string PrintableName(std::string_view name);
+
 std::string ShapeText(std::span<const int64_t> shape);  // "[2, 3]"
 
 // One parsed file. Immutable; safe to read from any thread.

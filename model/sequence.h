@@ -15,11 +15,13 @@
 
 namespace holdfast::model {
 
-// Not thread-safe; one user at a time. Memory: block_bytes() per started block of tokens, and TailBytes().
+// Belongs to the engine that made it: must not outlive it, nor be fed to another. Not thread-safe; one user
+// at a time. Memory: block_bytes() per started block of tokens, and TailBytes().
 class Sequence {
  public:
   Sequence(const ModelConfig& config, const KvLayout& layout);
 
+  const KvLayout& layout() const { return *layout_; }
   // Tokens fed so far: the position of the next one.
   int64_t position() const { return position_; }
   // Entries fed to draft stage `stage` so far.

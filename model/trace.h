@@ -27,7 +27,8 @@ struct Trace {
   std::vector<float> mtp_logits;           // [T - 1, vocab], when asked for
 };
 
-// Errors are those of Engine::Forward and ForwardDraft. `sequence` must be new; it is left at position T.
+// Errors are those of Engine::Forward and ForwardDraft. `sequence` must be new; it is left at position T, and
+// the engine without a layer observer.
 base::StatusOr<Trace> RunTrace(Engine& engine, Sequence& sequence, std::span<const int32_t> tokens,
                                const TraceOptions& options);
 

@@ -159,7 +159,7 @@ enum class TensorKind : uint8_t {
   kF32Matrix,     // F32
   kMatrix,        // BF16 (F32 is taken too)
   kQuantised,     // FP8 with `.scale` (BF16 and F32 are taken too)
-  kExpertMatrix,  // FP4 or FP8 with `.scale`
+  kExpertMatrix,  // FP4 or FP8 with `.scale` (BF16 and F32 are taken too)
 };
 struct TensorSpec {
   std::string name;  // for kQuantised and kExpertMatrix the `.weight`; `.scale` replaces the suffix
@@ -169,8 +169,8 @@ struct TensorSpec {
   int64_t cols = 0;
 };
 
-// Receives every tensor in file order. Exactly one pointer of a slot is set, or none for tensors that are
-// checked but not used (a DSpark head).
+// Receives every tensor in the walker's order. Exactly one pointer of a slot is set, or none for tensors that
+// are checked but not used (a DSpark head).
 struct TensorSlot {
   Matrix* matrix = nullptr;
   Vector* vector = nullptr;

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <vector>
 
+#include "base/check.h"
 #include "base/parallel.h"
 #include "base/process.h"
 #include "model/backend.h"
@@ -91,13 +93,7 @@ class CpuBackend : public Backend {
   }
 
   void Linear(const LinearArgs& a) override {
-    bool int8 = false;
-    for (const LinearProduct& p : a.products) int8 |= cpu::WantsInt8(*p.w);
-    if (int8) {
-      int8_rows_.Resize(a.n, a.k);
-      ForRows(a.n, [&](int64_t i, int) { cpu::QuantiseRow(a.x + i * a.k, a.k, int8_rows_, i); });
-    }
-    const cpu::MatmulRows x{a.x, a.k, &int8_rows_, AllRows(a.n)};
+    const cpu::MatmulRows x{a.x, a.k, nullptr, AllRows(a.n)};
     tiles_.clear();
     for (const LinearProduct& p : a.products) AddTiles(*p.w, 0, p.w->rows, x, p.out, p.w->rows);
     RunTiles();
@@ -106,17 +102,9 @@ class CpuBackend : public Backend {
   void GroupedLinear(const GroupedLinearArgs& a) override {
     const int64_t k = a.w.cols;
     const int64_t rank = a.w.rows / a.groups;
-    const bool int8 = cpu::WantsInt8(a.w);
-    group_rows_.resize(static_cast<size_t>(int8 ? a.groups : 0));
     tiles_.clear();
     for (int64_t g = 0; g < a.groups; ++g) {
-      cpu::MatmulRows x{a.x + g * k, a.groups * k, nullptr, AllRows(a.n)};
-      if (int8) {
-        cpu::Int8Rows& rows = group_rows_[static_cast<size_t>(g)];
-        rows.Resize(a.n, k);
-        ForRows(a.n, [&](int64_t i, int) { cpu::QuantiseRow(x.f32 + i * x.stride, k, rows, i); });
-        x.int8 = &rows;
-      }
+      const cpu::MatmulRows x{a.x + g * k, a.groups * k, nullptr, AllRows(a.n)};
       AddTiles(a.w, g * rank, (g + 1) * rank, x, a.out + g * rank, a.w.rows);
     }
     RunTiles();
@@ -186,36 +174,39 @@ class CpuBackend : public Backend {
   }
 
   void IndexSelect(const IndexSelectArgs& a) override {
-    for (const IndexSelectSegment& s : a.segments) {
-      ForRows(s.segment.rows, [&](int64_t i, int thread) {
-        const int64_t row = s.segment.first_row + i;
-        a.selected_count[row] = cpu::SelectRow({.q = a.q + row * a.heads * a.codec.bytes(),
-                                                .heads = a.heads,
-                                                .weights = a.weights + row * a.heads,
-                                                .codec = a.codec,
-                                                .keys = s.keys,
-                                                .visible = (s.segment.first_position + i + 1) / a.ratio,
-                                                .topk = a.topk,
-                                                .selected = a.selected + row * a.topk},
-                                               scratch_[static_cast<size_t>(thread)].index);
-      });
-    }
+    rows_.clear();
+    for (const IndexSelectSegment& s : a.segments) AddRows(s.segment, &s);
+    ForRows(static_cast<int64_t>(rows_.size()), [&](int64_t task, int thread) {
+      const auto& s = *static_cast<const IndexSelectSegment*>(rows_[static_cast<size_t>(task)].segment);
+      const int64_t i = rows_[static_cast<size_t>(task)].index;
+      const int64_t row = s.segment.first_row + i;
+      a.selected_count[row] = cpu::SelectRow({.q = a.q + row * a.heads * a.codec.bytes(),
+                                              .heads = a.heads,
+                                              .weights = a.weights + row * a.heads,
+                                              .codec = a.codec,
+                                              .keys = s.keys,
+                                              .visible = (s.segment.first_position + i + 1) / a.ratio,
+                                              .topk = a.topk,
+                                              .selected = a.selected + row * a.topk},
+                                             scratch_[static_cast<size_t>(thread)].index);
+    });
   }
 
   void Attention(const AttentionArgs& a) override {
-    int64_t n = 0;
-    for (const AttentionSegment& s : a.segments) n += s.segment.rows;
+    rows_.clear();
+    for (const AttentionSegment& s : a.segments) AddRows(s.segment, &s);
     // Few rows: split the heads too, so that every thread has work.
+    const auto n = static_cast<int64_t>(rows_.size());
     const int64_t threads = pool_.threads();
     const int64_t groups = n >= 2 * threads ? 1 : std::clamp<int64_t>(2 * threads / n, 1, (a.heads + 3) / 4);
     const int64_t per_group = ((a.heads + groups - 1) / groups + 3) / 4 * 4;
-    for (const AttentionSegment& s : a.segments) {
-      pool_.ParallelFor(static_cast<size_t>(s.segment.rows * groups), [&](size_t task, int thread) {
-        const int64_t first_head = static_cast<int64_t>(task) % groups * per_group;
-        const int64_t heads = std::min(per_group, a.heads - first_head);
-        if (heads > 0) Attend(a, s, static_cast<int64_t>(task) / groups, first_head, heads, thread);
-      });
-    }
+    pool_.ParallelFor(static_cast<size_t>(n * groups), [&](size_t task, int thread) {
+      const BatchRow& row = rows_[task / static_cast<size_t>(groups)];
+      const int64_t first_head = static_cast<int64_t>(task) % groups * per_group;
+      const int64_t heads = std::min(per_group, a.heads - first_head);
+      if (heads <= 0) return;
+      Attend(a, *static_cast<const AttentionSegment*>(row.segment), row.index, first_head, heads, thread);
+    });
   }
 
   void KeepWindow(const KeepWindowArgs& a) override {
@@ -266,6 +257,16 @@ class CpuBackend : public Backend {
     int64_t index;
   };
 
+  // Row `index` of a segment, whichever kind of segment the operation has.
+  struct BatchRow {
+    const void* segment;
+    int64_t index;
+  };
+
+  void AddRows(const Segment& segment, const void* owner) {
+    for (int64_t i = 0; i < segment.rows; ++i) rows_.push_back({owner, i});
+  }
+
   template <class Function>
   void ForRows(int64_t n, Function&& f) {
     pool_.ParallelFor(static_cast<size_t>(n),
@@ -278,11 +279,14 @@ class CpuBackend : public Backend {
     return std::span(all_rows_).first(static_cast<size_t>(n));
   }
 
-  // Cuts rows [begin, end) into tiles that give each thread a few; `out` is of row `begin`.
+  // Cuts rows [begin, end) into tiles that give each thread a few; `out` is of row `begin`. Only experts are
+  // FP4, and they have loops of their own (experts.cc).
   void AddTiles(const Matrix& w, int64_t begin, int64_t end, const cpu::MatmulRows& x, float* out,
                 int64_t out_stride) {
+    HF_CHECK(!cpu::WantsInt8(w));
     const int64_t wanted = (end - begin) / (pool_.threads() * 4);
-    const int64_t tile = std::clamp<int64_t>((wanted + 15) / 16 * 16, 16, 256);
+    const int64_t unit = end - begin <= 64 ? 4 : 16;
+    const int64_t tile = std::clamp<int64_t>((wanted + unit - 1) / unit * unit, unit, 256);
     for (int64_t r = begin; r < end; r += tile) {
       tiles_.push_back({&w, r, std::min(end, r + tile), x, out + (r - begin), out_stride});
     }
@@ -385,6 +389,12 @@ class CpuBackend : public Backend {
                                        (s.segment.first_row + p - s.segment.first_position) * a.codec.bytes()
                                  : s.window + p % a.window * a.codec.bytes());
     }
+    const int64_t d = a.codec.dim();
+    float* o = a.o + (row * a.heads + first_head) * d;
+    if (a.selected != nullptr && a.selected_count[row] == cpu::kNotFinite) {
+      std::fill_n(o, heads * d, std::numeric_limits<float>::quiet_NaN());
+      return;
+    }
     if (a.selected != nullptr) {
       for (int64_t e = 0; e < a.selected_count[row]; ++e) {
         scratch.keys.push_back(s.entries.entry(a.selected[row * a.topk + e]));
@@ -392,9 +402,7 @@ class CpuBackend : public Backend {
     } else if (a.ratio != 0) {
       for (int64_t e = 0; e < (t + 1) / a.ratio; ++e) scratch.keys.push_back(s.entries.entry(e));
     }
-    const int64_t d = a.codec.dim();
     const int64_t pairs = a.codec.rope() / 2;
-    float* o = a.o + (row * a.heads + first_head) * d;
     cpu::AttendRow({a.q + (row * a.heads + first_head) * d, heads, a.codec, a.sink + first_head, o}, scratch);
     for (int64_t h = 0; h < heads; ++h) {
       cpu::Rotate(o + h * d + a.codec.nope(), a.cos + row * pairs, a.sin + row * pairs, a.codec.rope(),
@@ -441,9 +449,8 @@ class CpuBackend : public Backend {
   cpu::ExpertRunner experts_;
   std::vector<float> mix_;
   std::vector<int32_t> all_rows_;  // 0, 1, 2, ...
-  cpu::Int8Rows int8_rows_;
-  std::vector<cpu::Int8Rows> group_rows_;
   std::vector<Tile> tiles_;
+  std::vector<BatchRow> rows_;
   std::vector<Entry> entries_;
 };
 

@@ -34,11 +34,10 @@ void ExpertRunner::Run(const ExpertsArgs& a) {
   });
 
   int8_activations_.Resize(slots, a.inter);
-  for (const Group& group : groups_) {
-    if (!WantsInt8(group.expert->w2)) continue;
-    pool_.ParallelFor(static_cast<size_t>(group.count), [&](size_t i, int) {
-      const int64_t slot = group.first + static_cast<int64_t>(i);
-      QuantiseRow(&activations_[static_cast<size_t>(slot * a.inter)], a.inter, int8_activations_, slot);
+  if (std::any_of(groups_.begin(), groups_.end(), [](const Group& g) { return WantsInt8(g.expert->w2); })) {
+    pool_.ParallelFor(static_cast<size_t>(slots), [&](size_t slot, int) {
+      QuantiseRow(&activations_[slot * static_cast<size_t>(a.inter)], a.inter, int8_activations_,
+                  static_cast<int64_t>(slot));
     });
   }
 

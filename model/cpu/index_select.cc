@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <functional>
 
 #include "model/cpu/targets.h"
 #include "model/number_formats.h"
@@ -121,7 +121,7 @@ float ScoreKey(const SelectRowArgs& a, const IndexScratch& s, const std::byte* e
       const VF dot = DotHeads(&s.queries[g * dim * kLanes + p * kWidth * 4],
                               &s.offsets[g * blocks * kLanes + p * kWidth],
                               &s.query_scales[g * blocks * kLanes + p * kWidth], key, key_scales, blocks);
-      acc = Fma(hn::LoadU(d, &s.weights[g * kLanes + p * kWidth]), hn::Max(dot, hn::Zero(d)), acc);
+      acc = Fma(hn::LoadU(d, &s.weights[g * kLanes + p * kWidth]), hn::Max(hn::Zero(d), dot), acc);
     }
     hn::Store(acc, d, lanes + p * kWidth);
   }
@@ -151,11 +151,13 @@ int32_t SelectRow(const SelectRowArgs& a, IndexScratch& s) {
   const auto visible = static_cast<size_t>(a.visible);
   if (s.scores.size() < visible) s.scores.resize(visible);
   HWY_DYNAMIC_DISPATCH(ScoreRowImpl)(a, s);
-  for (size_t e = 0; e < visible; ++e) {  // NaN would break the order; such a row's logits are refused later
-    if (std::isnan(s.scores[e])) s.scores[e] = -std::numeric_limits<float>::infinity();
+  for (size_t e = 0; e < visible; ++e) {
+    if (!std::isfinite(s.scores[e])) return kNotFinite;
   }
-  s.order.assign(s.scores.begin(), s.scores.begin() + static_cast<int64_t>(visible));
-  std::nth_element(s.order.begin(), s.order.begin() + topk - 1, s.order.end(), std::greater<>());
+  if (s.order.size() < visible) s.order.resize(visible);
+  std::copy_n(s.scores.begin(), visible, s.order.begin());
+  std::nth_element(s.order.begin(), s.order.begin() + topk - 1,
+                   s.order.begin() + static_cast<int64_t>(visible), std::greater<>());
   const float threshold = s.order[static_cast<size_t>(topk) - 1];
   int32_t ties = topk;
   for (size_t e = 0; e < visible; ++e) ties -= s.scores[e] > threshold ? 1 : 0;

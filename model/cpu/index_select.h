@@ -30,9 +30,12 @@ struct SelectRowArgs {
   int64_t topk;
   int32_t* selected;  // out [topk]
 };
-// Returns how many were selected. A score is the sum over heads (16 lanes, one tree) of weight * relu(dot); a
-// dot is an exact integer for each 32 elements, scaled, the blocks summed by a binary tree. Ties go to the
-// lower index.
+// Returned when a score is not finite: nothing can be selected, and the row is spoilt.
+inline constexpr int32_t kNotFinite = -1;
+
+// Returns how many were selected, or kNotFinite. A score is the sum over heads (16 lanes, one tree) of weight
+// * relu(dot); a dot is an exact integer for each 32 elements, scaled, the blocks summed by a binary tree.
+// Ties go to the lower index.
 int32_t SelectRow(const SelectRowArgs& args, IndexScratch& scratch);
 
 }  // namespace holdfast::model::cpu

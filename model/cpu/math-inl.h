@@ -1,3 +1,6 @@
+// NaN in gives NaN out everywhere: of Min and Max, x86 returns the second operand when one is NaN, so the
+// value comes second. A damaged weight must reach the logits, where it is refused.
+//
 // exp, log1p, sigmoid and softplus of vectors: our own polynomials with fused multiply-add, so that every
 // target and every machine gives the same bits. Errors against the exact value: below 2 ulp
 // (tests/model/cpu/row_ops_test.cc).
@@ -20,7 +23,7 @@ HWY_INLINE VF Exp(VF x) {
   const hn::RebindToSigned<F> di;
   const VF low = hn::Set(d, -87.33f);
   const VF high = hn::Set(d, 88.72284f);
-  const VF clamped = hn::Min(hn::Max(x, low), high);
+  const VF clamped = hn::Min(high, hn::Max(low, x));
   // x = k ln2 + r, |r| <= ln2 / 2; ln2 in two parts.
   const VF k = hn::Round(hn::Mul(clamped, hn::Set(d, 1.44269504f)));
   VF r = Fma(k, hn::Set(d, -0.693359375f), clamped);
@@ -66,7 +69,7 @@ HWY_INLINE VF Log1pUnit(VF e) {
 
 HWY_INLINE VF Softplus(VF x) {
   const F d;
-  return hn::Add(hn::Max(x, hn::Zero(d)), Log1pUnit(Exp(hn::Neg(hn::Abs(x)))));
+  return hn::Add(hn::Max(hn::Zero(d), x), Log1pUnit(Exp(hn::Neg(hn::Abs(x)))));
 }
 
 // Applies `f` to n values in place; the last vector is padded with zeros.

@@ -316,10 +316,15 @@ void QuantiseGroup(const float* HWY_RESTRICT x, int64_t columns, int8_t* HWY_RES
   std::fill_n(scales, 16, 0.0f);
   for (int64_t b = 0; b * 32 < columns; ++b) {
     VF max = hn::Zero(d);
-    for (int64_t i = b * 32; i < b * 32 + 32; i += kWidth) max = hn::Max(max, hn::Abs(hn::LoadU(d, x + i)));
-    const float amax = hn::GetLane(hn::MaxOfLanes(d, max));
+    VF probe = hn::Zero(d);  // 0 * x: NaN when x is not finite, which Max may lose
+    for (int64_t i = b * 32; i < b * 32 + 32; i += kWidth) {
+      const VF v = hn::LoadU(d, x + i);
+      max = hn::Max(max, hn::Abs(v));
+      probe = hn::Add(probe, hn::Mul(v, hn::Zero(d)));
+    }
+    const float amax = hn::GetLane(hn::MaxOfLanes(d, max)) + hn::GetLane(hn::SumOfLanes(d, probe));
     // Half the scale: FP4 codes are doubled. A group too small to matter is zero.
-    const bool zero = !(amax > 1e-30f);
+    const bool zero = amax <= 1e-30f;
     std::fill_n(scales + 4 * b, 4, zero ? 0.0f : amax / 127.0f * 0.5f);
     const VF inverse = hn::Set(d, zero ? 0.0f : 127.0f / amax);
     const VF limit = hn::Set(d, 127.0f);

@@ -35,8 +35,8 @@ void SwiGluImpl(float* gate, const float* up, int64_t n, float weight, float lim
   const VF low = hn::Neg(high);
   const VF w = hn::Set(d, weight);
   for (int64_t i = 0; i < n; i += static_cast<int64_t>(kWidth)) {  // n is a multiple of 32
-    const VF g = hn::Min(hn::LoadU(d, gate + i), high);
-    const VF u = hn::Max(hn::Min(hn::LoadU(d, up + i), high), low);
+    const VF g = hn::Min(high, hn::LoadU(d, gate + i));
+    const VF u = hn::Max(low, hn::Min(high, hn::LoadU(d, up + i)));
     hn::StoreU(hn::Mul(hn::Mul(w, hn::Mul(g, Sigmoid(g))), u), d, gate + i);
   }
 }

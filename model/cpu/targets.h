@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#define HWY_DISABLED_TARGETS (HWY_SSE4)
+// Scalable vectors have no constant width, which the 16 lanes need: on 64-bit Arm the target is NEON.
+#define HWY_DISABLED_TARGETS (HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #define HWY_WANT_AVX3_DL
 
 namespace holdfast::model::cpu {

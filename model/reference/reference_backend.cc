@@ -1,6 +1,7 @@
 // The oracle: each operation as the specification writes it, scalar, sums in double, libm where it serves.
 // Its results depend on a row's own inputs only, in one order, but its bits are nobody's contract.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -45,18 +46,13 @@ void Rotate(float* x, const float* cos, const float* sin, int32_t rope_dim, floa
 
 // Sylvester-ordered Hadamard transform times n^-0.5.
 void Hadamard(float* x, int32_t n) {
-  for (int32_t half = 1; half < n; half *= 2) {
-    for (int32_t i = 0; i < n; i += 2 * half) {
-      for (int32_t j = i; j < i + half; ++j) {
-        const float a = x[j];
-        const float b = x[j + half];
-        x[j] = a + b;
-        x[j + half] = a - b;
-      }
-    }
+  const std::vector<float> old(x, x + n);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(n));
+  for (uint32_t i = 0; i < static_cast<uint32_t>(n); ++i) {
+    double sum = 0;
+    for (uint32_t j = 0; j < old.size(); ++j) sum += std::popcount(i & j) % 2 == 0 ? old[j] : -old[j];
+    x[i] = static_cast<float>(sum * scale);
   }
-  const float scale = 1.0f / std::sqrt(static_cast<float>(n));
-  for (int32_t i = 0; i < n; ++i) x[i] *= scale;
 }
 
 // C = softmax(C) + eps by rows, then columns; then rounds - 1 times rows and columns.
@@ -436,9 +432,14 @@ class ReferenceBackend : public Backend {
       a.codec.Decode(s.keys.entry(e), key.data());
       double sum = 0;
       for (int64_t h = 0; h < a.heads; ++h) {
-        sum += a.weights[row * a.heads + h] * std::max(0.0, Dot(&q[size_t(h * d)], key.data(), d));
+        const double dot = Dot(&q[size_t(h * d)], key.data(), d);
+        sum += a.weights[row * a.heads + h] * (dot < 0 ? 0.0 : dot);
       }
       score[size_t(e)] = static_cast<float>(sum * scale);
+      if (!std::isfinite(score[size_t(e)])) {  // nothing can be selected: the row is spoilt
+        a.selected_count[row] = -1;
+        return;
+      }
     }
     std::vector<int32_t> order(score.size());
     for (size_t e = 0; e < order.size(); ++e) order[e] = static_cast<int32_t>(e);
@@ -459,6 +460,10 @@ class ReferenceBackend : public Backend {
       keys.push_back(p >= s.segment.first_position
                          ? a.rows + (s.segment.first_row + p - s.segment.first_position) * a.codec.bytes()
                          : s.window + (p % a.window) * a.codec.bytes());
+    }
+    if (a.selected != nullptr && a.selected_count[row] < 0) {
+      std::fill_n(a.o + row * a.heads * d, a.heads * d, std::numeric_limits<float>::quiet_NaN());
+      return;
     }
     if (a.ratio != 0) {
       const int64_t visible = a.selected != nullptr ? a.selected_count[row] : (t + 1) / a.ratio;

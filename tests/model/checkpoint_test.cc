@@ -117,6 +117,14 @@ TEST(CheckpointTest, NanScaleIsRefused) {
   }
 }
 
+TEST(CheckpointTest, VectorThatIsNotFiniteIsRefused) {
+  DamagedCheckpoint made;
+  made.Data("layers.1.attn.kv_norm.weight")[0] = std::byte{0xc0};  // BF16 0x7fc0: NaN
+  made.Data("layers.1.attn.kv_norm.weight")[1] = std::byte{0x7f};
+  made.Save();
+  EXPECT_THAT(made.OpenError(), HasSubstr("\"layers.1.attn.kv_norm.weight\": element 0 is not finite"));
+}
+
 TEST(CheckpointTest, HashTableThatNamesNoExpertIsRefused) {
   for (const int64_t expert : {int64_t{-1}, int64_t{4}, int64_t{1} << 32}) {
     DamagedCheckpoint made;

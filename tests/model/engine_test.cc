@@ -122,15 +122,44 @@ TEST_F(EngineTest, LogitsComeForTheRowsAskedFor) {
   EXPECT_EQ(State(none), State(all));
 }
 
-TEST_F(EngineTest, LogitsThatAreNotFiniteAreDataLoss) {
-  made_.Data("layers.1.attn.kv_norm.weight")[1] = std::byte{0x7f};  // BF16 0x7f..: huge or NaN
-  made_.Data("layers.1.attn.kv_norm.weight")[0] = std::byte{0xc0};  // 0x7fc0: NaN
-  made_.Save();
-  Open();
-  Sequence sequence = engine_->NewSequence();
-  const base::Status status = Forward(sequence, {1, 2});
-  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(base::Message(status), HasSubstr("at position 1 is not finite"));
+// A damaged matrix is noticed wherever it stands, by either backend, also when no logits are asked for: its
+// NaN may meet a clamp, a maximum, a rounding or a stored entry on the way.
+TEST_F(EngineTest, NanInAnyMatrixIsDataLoss) {
+  for (const char* name :
+       {"layers.0.hc_attn_fn", "layers.1.hc_ffn_fn", "layers.2.ffn.gate.weight", "hc_head_fn",
+        "layers.1.attn.compressor.wgate.weight", "layers.1.attn.compressor.wkv.weight",
+        "layers.1.attn.indexer.compressor.wkv.weight", "layers.1.attn.indexer.weights_proj.weight"}) {
+    DamagedCheckpoint damaged;
+    damaged.EditConfig("index_topk", 1);  // so that index scores are computed
+    const auto bytes = damaged.Data(name);
+    const size_t width = std::string_view(name).ends_with("_fn") ? 4 : 2;
+    for (size_t i = 0; i < bytes.size(); i += width) {
+      bytes[i + width - 2] = std::byte{0xc0};
+      bytes[i + width - 1] = std::byte{0x7f};
+    }
+    damaged.Save();
+    const auto checkpoint = damaged.Open();
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    ASSERT_EQ((*checkpoint)->config().role(1), LayerRole::kCsa);
+    std::unique_ptr<Backend> backends[] = {MakeReferenceBackend({}),
+                                           MakeCpuBackend({.threads = 2, .pin_threads = false})};
+    for (auto& backend : backends) {
+      SCOPED_TRACE(name + (" on " + backend->NumericsId()));
+      Engine engine((*checkpoint)->config(), (*checkpoint)->weights(), *backend, {.max_rows = 16});
+      Sequence sequence = engine.NewSequence();
+      const std::vector<int32_t> tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+      std::vector<float> logits(kVocab);
+      const bool head = std::string_view(name).starts_with("hc_head");
+      const Feed feed{.sequence = &sequence,
+                      .tokens = tokens,
+                      .logits = head ? LogitRows::kLast : LogitRows::kNone,
+                      .logits_out = logits};
+      const base::Status status = engine.Forward({&feed, 1});
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+      EXPECT_THAT(base::Message(status), HasSubstr("is not finite"));
+      EXPECT_EQ(sequence.position(), 0);
+    }
+  }
 }
 
 TEST_F(EngineTest, DraftNeedsItsStageAndItsHiddenStates) {
