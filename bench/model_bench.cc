@@ -27,9 +27,7 @@ struct Options {
   int threads = 0;
 };
 
-double Seconds() {
-  return static_cast<double>(base::RealClock().MonotonicNow().ns) * 1e-9;
-}
+double Seconds() { return static_cast<double>(base::RealClock().MonotonicNow().ns) * 1e-9; }
 
 // Bytes per second of summing a buffer far larger than the caches.
 double ReadBandwidth(base::ThreadPool& pool) {
