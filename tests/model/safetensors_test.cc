@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 
 #include "base/coding.h"
 #include "tests/support/sim_clock.h"
@@ -136,7 +136,7 @@ TEST(SafetensorsTest, WrittenTensorsAreReadBackWithTheirBytesAligned) {
   test::SimClock clock;
   test::SimFileSystem fs(clock);
   const auto filled_with = [](uint8_t value) {
-    return [value](std::span<std::byte> out) { std::memset(out.data(), value, out.size()); };
+    return [value](std::span<std::byte> out) { std::fill(out.begin(), out.end(), std::byte{value}); };
   };
   const TensorToWrite tensors[] = {{"z.first", DType::kBf16, {3, 5}, filled_with(7)},
                                    {"empty", DType::kF32, {0, 4}, filled_with(9)},

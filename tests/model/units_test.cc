@@ -175,6 +175,8 @@ TEST_P(UnitsTest, ActQuantFp4IsTheIndexCodec) {
 
 TEST_P(UnitsTest, Fp8AndFp4Products) {
   for (const std::string name : {"fp8_gemm", "fp4_gemm"}) {
+    // Only experts are FP4, and the CPU backend takes them in Experts alone: see ExpertsSum.
+    if (name == "fp4_gemm" && !reference()) continue;
     Load(name);
     backend_ = MakeOne();  // a matrix may be remembered by its address, which the new file may reuse
     const auto n = dims_[0];
