@@ -90,6 +90,7 @@ TEST(AnyShapeTest, RandomConfigurationsRunAndAgreeWithTheOracle) {
   }
   // The oracle does not round activations to 8 bits; where that flips a near-tied expert or selection the
   // difference is large (four of the seeds 1 to 24 lie above 0.04), elsewhere it is small.
+  if (kls.size() < 12) return;  // a median of few says nothing
   std::sort(kls.begin(), kls.end());
   EXPECT_LT(kls[kls.size() / 2], 5e-3);
 }
