@@ -5,12 +5,17 @@
 
 namespace holdfast::test {
 
+uint64_t Reduced(uint64_t count) {
+#ifdef HOLDFAST_SANITIZED
+  return (count + 3) / 4;
+#else
+  return count;
+#endif
+}
+
 std::vector<uint64_t> TestSeeds(uint64_t count) {
   if (const char* const seed = std::getenv("HOLDFAST_TEST_SEED")) return {std::strtoull(seed, nullptr, 10)};
-#ifdef HOLDFAST_SANITIZED
-  count = (count + 3) / 4;
-#endif
-  std::vector<uint64_t> seeds(count);
+  std::vector<uint64_t> seeds(Reduced(count));
   std::iota(seeds.begin(), seeds.end(), uint64_t{1});
   return seeds;
 }

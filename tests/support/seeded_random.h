@@ -11,6 +11,9 @@
 
 namespace holdfast::test {
 
+// `count`, or a quarter of it under a sanitizer, where each step costs ten times as much.
+uint64_t Reduced(uint64_t count);
+
 // Seeds 1..count, a quarter of them under a sanitizer (each step costs ten times as much there); or only the
 // one in the environment variable HOLDFAST_TEST_SEED, to replay a failure. A property test runs once for each
 // and names it: SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed).
