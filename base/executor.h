@@ -4,7 +4,7 @@
 // use base/parallel.h. Decision: docs/adr/0001-executor.md.
 //
 // A lane runs its tasks one at a time, in the order they were posted; each task sees what the ones before it
-// wrote. Two lanes run at once. A task must not wait for another task, and a task of the control lane must
+// wrote. Lanes run at once. A task must not wait for another task, and a task of the control lane must
 // not block at all.
 #pragma once
 
@@ -31,8 +31,9 @@ using Task = absl::AnyInvocable<void()>;
 enum class Lane {
   kControl,  // sessions, scheduler, store, agent loop; timers fire here
   kEngine,   // owns the model backend
+  kStorage,  // work that waits for the disk: writes, fsync
 };
-inline constexpr Lane kLanes[] = {Lane::kControl, Lane::kEngine};
+inline constexpr Lane kLanes[] = {Lane::kControl, Lane::kEngine, Lane::kStorage};
 inline constexpr size_t kLaneCount = std::size(kLanes);
 
 enum class TimerId : uint64_t {};
@@ -108,12 +109,12 @@ class ThreadExecutor final : public Executor {
   bool Cancel(TimerId timer) override;
   bool RunsOn(Lane lane) const override;
 
-  // Blocks until both lanes are idle with nothing queued, what tasks post meanwhile included. Timers that are
+  // Blocks until all lanes are idle with nothing queued, what tasks post meanwhile included. Timers that are
   // not due are not waited for. Not to be called by a task.
   void Drain();
 
   // Refuses new work, destroys waiting timers, runs what is queued and the results that come of it, then
-  // stops both lanes. Whoever posts results from threads of its own stops them first. Later calls do nothing.
+  // stops all lanes. Whoever posts results from threads of its own stops them first. Later calls do nothing.
   // Not to be called by a task.
   void Shutdown();
 

@@ -119,13 +119,24 @@ TEST(ThreadExecutorTest, ALaneRunsInOrderAndOneAtATime) {
   }
 }
 
-TEST(ThreadExecutorTest, TwoLanesRunAtOnce) {
-  ThreadExecutor executor;
-  Gate gate;
-  ASSERT_TRUE(executor.Post(Lane::kEngine, gate.Block()).ok());
-  gate.WaitUntilEntered();
-  ASSERT_TRUE(executor.Post(Lane::kControl, [&] { gate.Open(); }).ok());
-  executor.Drain();
+TEST(ThreadExecutorTest, LanesRunAtOnce) {
+  for (const Lane blocked : kLanes) {
+    for (const Lane free : kLanes) {
+      if (blocked == free) continue;
+      ThreadExecutor executor;
+      Gate gate;
+      ASSERT_TRUE(executor.Post(blocked, gate.Block()).ok());
+      gate.WaitUntilEntered();
+      ASSERT_TRUE(executor.Post(free, [&] { gate.Open(); }).ok());
+      executor.Drain();
+    }
+  }
+}
+
+TEST(ThreadExecutorTest, AFullLaneIsNamed) {
+  ThreadExecutor executor({.queued_tasks_max = 0});
+  EXPECT_EQ(Message(executor.Post(Lane::kEngine, [] {})), "executor: 0 tasks wait for the engine lane");
+  EXPECT_EQ(Message(executor.Post(Lane::kStorage, [] {})), "executor: 0 tasks wait for the storage lane");
 }
 
 TEST(ThreadExecutorTest, ManyThreadsPostWithoutLoss) {
