@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,8 @@
 #include "base/check.h"
 #include "base/errno.h"
 #include "base/faults.h"
+#include "base/file_system_type.h"
+#include "base/mapping_faults.h"
 
 namespace holdfast::base {
 namespace {
@@ -82,7 +85,9 @@ FileStat ToFileStat(const struct stat& s) {
           .mtime_ns = Nanoseconds(s.st_mtim),
           .ctime_ns = Nanoseconds(s.st_ctim),
           .inode = s.st_ino,
-          .device = s.st_dev};
+          .device = s.st_dev,
+          .links = s.st_nlink,
+          .allocated_bytes = static_cast<uint64_t>(s.st_blocks) * 512};
 }
 
 StatusOr<Fd> OpenFd(const std::string& path, int flags) {
@@ -126,16 +131,41 @@ Status WriteFully(int fd, uint64_t offset, std::span<const std::byte> data, cons
   return absl::OkStatus();
 }
 
-class PosixMappedFile final : public MappedFile {
+// Memory of mmap, given back.
+class Mapping {
  public:
-  explicit PosixMappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
-  ~PosixMappedFile() override {
+  explicit Mapping(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping() {
     if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
   }
-  std::span<const std::byte> bytes() const override { return bytes_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
 
  private:
   const std::span<const std::byte> bytes_;
+};
+
+class PosixMappedFile final : public MappedFile {
+ public:
+  explicit PosixMappedFile(std::span<const std::byte> bytes) : mapping_(bytes), watch_(bytes) {}
+  std::span<const std::byte> bytes() const override { return mapping_.bytes(); }
+
+  void WillNeed(uint64_t offset, uint64_t length) const override {
+    const auto all = mapping_.bytes();
+    if (offset >= all.size()) return;
+    const uint64_t head = offset % static_cast<uint64_t>(sysconf(_SC_PAGESIZE));  // madvise wants whole pages
+    const uint64_t end = offset + std::min<uint64_t>(length, all.size() - offset);
+    const auto range = all.subspan(offset - head, end - (offset - head));
+    // A hint: nothing to do when it is refused.
+    static_cast<void>(madvise(const_cast<std::byte*>(range.data()), range.size(), MADV_WILLNEED));
+  }
+
+  bool damaged() const override { return watch_.damaged(); }
+
+ private:
+  const Mapping mapping_;
+  const MappingWatch watch_;  // ends before the mapping does
 };
 
 class PosixFile final : public File {
@@ -332,6 +362,18 @@ class PosixFileSystem final : public FileSystem {
     struct stat s;
     if (stat(path.c_str(), &s) != 0) return PosixError("stat", path);
     return ToFileStat(s);
+  }
+
+  StatusOr<FileSystemInfo> Info(const std::string& path) override {
+    HF_RETURN_IF_ERROR(CheckPath(path));
+    struct statfs s;
+    if (RetryOnEintr([&] { return statfs(path.c_str(), &s); }) != 0) return PosixError("statfs", path);
+    const FileSystemType type = FileSystemTypeOf(static_cast<uint32_t>(s.f_type));
+    const auto block_bytes = static_cast<uint64_t>(s.f_bsize);
+    return FileSystemInfo{.type = type.name,
+                          .network = type.network,
+                          .free_bytes = s.f_bavail * block_bytes,
+                          .total_bytes = s.f_blocks * block_bytes};
   }
 
   StatusOr<std::unique_ptr<FileLock>> Lock(const std::string& path) override {

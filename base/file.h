@@ -23,12 +23,22 @@
 namespace holdfast::base {
 
 // A read-only mapping of a whole file, of the size it had when mapped; safe to read from any thread, and
-// valid after the file is renamed or removed. Later writes to the file show through. Reading a part that was
-// truncated away, or that the disk cannot deliver, raises SIGBUS.
+// valid after the file is renamed or removed. Later writes to the file show through.
+//
+// Reading a page that was truncated away, or that the disk cannot deliver, does not end the process: the page
+// reads as zeros from then on, the mapping counts as damaged and MappingFaultCount() (base/mapping_faults.h)
+// is raised. So whoever has read asks damaged() before it trusts what it read. A mapping must not be
+// destroyed while a thread reads it.
 class MappedFile {
  public:
   virtual ~MappedFile() = default;
   virtual std::span<const std::byte> bytes() const = 0;
+
+  // A hint that these bytes are read soon: starts to load them and returns. What lies outside is ignored.
+  virtual void WillNeed(uint64_t offset, uint64_t length) const = 0;
+
+  // Whether a read of this mapping has met a page that file or disk could not deliver. Never goes back.
+  virtual bool damaged() const = 0;
 };
 
 enum class OpenMode {
@@ -81,6 +91,21 @@ struct FileStat {
   int64_t ctime_ns = 0;
   uint64_t inode = 0;
   uint64_t device = 0;
+  uint64_t links = 0;            // names of the file
+  uint64_t allocated_bytes = 0;  // of disk; less than the size when there are holes
+};
+
+// The file system that holds a path.
+struct FileSystemInfo {
+  std::string type;  // "ext4", "nfs"; "0x..." when unknown
+  // Another machine, or a process of this one, stands between us and the disk: NFS, SMB, 9p, Ceph, AFS, Coda,
+  // Lustre and their kin, clusters of shared disks (GFS2, OCFS2), and all of FUSE (sshfs, virtiofs, ...).
+  // There a page fault waits for a server, a mapping may show other bytes than the file has, and locks and
+  // fsync mean what the server wants; so neither SQLite's WAL nor mapped KV belongs there. The list is in
+  // base/file_system_type.h.
+  bool network = false;
+  uint64_t free_bytes = 0;  // for this user
+  uint64_t total_bytes = 0;
 };
 
 struct DirectoryEntry {
@@ -126,6 +151,9 @@ class FileSystem {
   virtual StatusOr<std::vector<DirectoryEntry>> List(const std::string& path, size_t max_entries) = 0;
 
   virtual StatusOr<FileStat> Stat(const std::string& path) = 0;
+
+  // About the file system of an existing file or directory.
+  virtual StatusOr<FileSystemInfo> Info(const std::string& path) = 0;
 
   // Takes the exclusive lock that is the file `path` (created when absent, never removed) without waiting.
   // Held by anyone, this process included, is Unavailable and the message names the holder's pid when known.

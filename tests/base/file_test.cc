@@ -273,6 +273,32 @@ TEST_P(FileSystemTest, StatTellsFilesApart) {
   EXPECT_NE(a->inode, b->inode);
   EXPECT_GT(a->mtime_ns, 1'500'000'000 * int64_t{1'000'000'000});
   EXPECT_GE(a->ctime_ns, a->mtime_ns);
+  EXPECT_EQ(a->links, 1u);
+  EXPECT_GT(a->allocated_bytes + 1, b->allocated_bytes);
+}
+
+TEST_P(FileSystemTest, InfoTellsWhereAPathLies) {
+  Put("a", "abc");
+  for (const std::string& path : {Path("a"), dir_}) {
+    const auto info = fs().Info(path);
+    ASSERT_TRUE(info.ok()) << info.status();
+    EXPECT_THAT(info->type, ::testing::Not(IsEmpty()));
+    EXPECT_GT(info->total_bytes, 0u);
+    EXPECT_LE(info->free_bytes, info->total_bytes);
+  }
+  EXPECT_TRUE(absl::IsNotFound(fs().Info(Path("none")).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(fs().Info("").status()));
+}
+
+TEST_P(FileSystemTest, AMappingOfAFileThatWasCutOffIsDamaged) {
+  Put("f", std::string(100'000, 'x'));
+  const auto mapped = fs().Map(Path("f"));
+  ASSERT_TRUE(mapped.ok());
+  (*mapped)->WillNeed(10, 99'999'999);
+  EXPECT_FALSE((*mapped)->damaged());
+  ASSERT_TRUE(OpenOk("f", OpenMode::kReadWrite)->Truncate(0).ok());
+  EXPECT_EQ(AsText((*mapped)->bytes()), std::string(100'000, '\0'));
+  EXPECT_TRUE((*mapped)->damaged());
 }
 
 TEST_P(FileSystemTest, ALockIsExclusiveUntilDropped) {
@@ -343,6 +369,23 @@ TEST_F(RealFileSystemTest, FollowsLinksButListsThemAsLinks) {
   EXPECT_EQ(*fs_.ReadFile(dir_.path() + "/link", 3), "abc");
   EXPECT_EQ(fs_.Stat(dir_.path() + "/link")->kind, FileKind::kRegular);
   EXPECT_EQ(fs_.List(dir_.path(), 9)->front().kind, FileKind::kSymlink);
+}
+
+TEST_F(RealFileSystemTest, StatCountsNamesAndBlocks) {
+  const std::string path = dir_.path() + "/f";
+  {
+    const auto file = fs_.Open(path, OpenMode::kCreateNew);
+    ASSERT_TRUE(file.ok());
+    ASSERT_TRUE((*file)->Truncate(1 << 20).ok());
+  }
+  EXPECT_LT(fs_.Stat(path)->allocated_bytes, 1u << 20);  // a hole
+  ASSERT_EQ(link(path.c_str(), (dir_.path() + "/g").c_str()), 0);
+  EXPECT_EQ(fs_.Stat(path)->links, 2u);
+}
+
+TEST_F(RealFileSystemTest, KernelFileSystemsAreKnown) {
+  EXPECT_EQ(fs_.Info("/proc")->type, "proc");
+  EXPECT_FALSE(fs_.Info("/proc")->network);
 }
 
 TEST_F(RealFileSystemTest, ALinkThatPointsToItselfIsInvalid) {

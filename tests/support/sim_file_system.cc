@@ -54,17 +54,24 @@ SimDirectoryPtr AsDirectory(const SimInodePtr& inode) {
   return std::static_pointer_cast<SimDirectoryNode>(inode);
 }
 
+}  // namespace
+
 class SimMappedFile final : public MappedFile {
  public:
-  explicit SimMappedFile(SimFilePtr file) : file_(std::move(file)), bytes_(file_->content()) {}
+  SimMappedFile(SimFileSystem& fs, SimFilePtr file)
+      : fs_(fs), file_(std::move(file)), bytes_(file_->content()) {}
   std::span<const std::byte> bytes() const override { return bytes_; }
+  void WillNeed(uint64_t, uint64_t) const override {}
+  bool damaged() const override {
+    const std::lock_guard<std::mutex> lock(fs_.mu_);
+    return file_->size() < bytes_.size();
+  }
 
  private:
+  SimFileSystem& fs_;
   const SimFilePtr file_;
   const std::span<const std::byte> bytes_;
 };
-
-}  // namespace
 
 class SimFile final : public File {
  public:
@@ -243,7 +250,7 @@ StatusOr<SimFilePtr> SimFileSystem::FindFile(const std::string& path) {
 StatusOr<std::unique_ptr<MappedFile>> SimFileSystem::Map(const std::string& path) {
   const std::lock_guard<std::mutex> lock(mu_);
   HF_ASSIGN_OR_RETURN(SimFilePtr file, FindFile(path));
-  return std::make_unique<SimMappedFile>(std::move(file));
+  return std::make_unique<SimMappedFile>(*this, std::move(file));
 }
 
 StatusOr<std::string> SimFileSystem::ReadFile(const std::string& path, uint64_t max_bytes) {
@@ -436,12 +443,26 @@ StatusOr<FileStat> SimFileSystem::Stat(const std::string& path) {
   HF_RETURN_IF_ERROR(CheckAlive(path));
   HF_ASSIGN_OR_RETURN(const SimInodePtr inode, FindExisting(path, "stat"));
   const bool regular = inode->kind == FileKind::kRegular;
+  const uint64_t size = regular ? static_cast<const SimFileNode&>(*inode).size() : 0;
   return FileStat{.kind = inode->kind,
-                  .size_bytes = regular ? static_cast<const SimFileNode&>(*inode).size() : 0,
+                  .size_bytes = size,
                   .mtime_ns = inode->changed.ns,
                   .ctime_ns = inode->changed.ns,
                   .inode = inode->id,
-                  .device = kDevice};
+                  .device = kDevice,
+                  .links = 1,
+                  .allocated_bytes = size};
+}
+
+StatusOr<base::FileSystemInfo> SimFileSystem::Info(const std::string& path) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  HF_RETURN_IF_ERROR(CheckAlive(path));
+  HF_RETURN_IF_ERROR(FindExisting(path, "statfs").status());
+  return base::FileSystemInfo{
+      .type = "simulated",
+      .network = network_,
+      .free_bytes = options_.disk_bytes_max - std::min(UsedBytes(), options_.disk_bytes_max),
+      .total_bytes = options_.disk_bytes_max};
 }
 
 StatusOr<std::unique_ptr<FileLock>> SimFileSystem::Lock(const std::string& path) {
@@ -468,6 +489,11 @@ void SimFileSystem::FailRandomly(SimOp op, uint64_t percent, int error) {
 void SimFileSystem::CutReads(uint64_t percent) {
   const std::lock_guard<std::mutex> lock(mu_);
   cut_reads_percent_ = percent;
+}
+
+void SimFileSystem::SetNetwork(bool network) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  network_ = network;
 }
 
 void SimFileSystem::FlipBit(const std::string& path, uint64_t bit) {

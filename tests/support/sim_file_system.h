@@ -53,8 +53,9 @@ struct SimDiskOptions {
 };
 
 // As the FileSystem contract says, with these limits: no links, no "..", and a mapping of a part that is cut
-// off later reads zeros. Relative paths start at the root. Safe to use from any thread. Outlives its files; a
-// file from before a crash answers Unavailable for ever. Mappings from before a crash keep their bytes.
+// off later reads zeros, and is damaged as long as the file stays so, read or not. Relative paths start at
+// the root. Safe to use from any thread. Outlives its files; a file from before a crash answers Unavailable
+// for ever. Mappings from before a crash keep their bytes.
 class SimFileSystem final : public base::FileSystem {
  public:
   explicit SimFileSystem(base::Clock& clock, SimDiskOptions options = {});
@@ -70,6 +71,7 @@ class SimFileSystem final : public base::FileSystem {
   base::StatusOr<std::vector<base::DirectoryEntry>> List(const std::string& path,
                                                          size_t max_entries) override;
   base::StatusOr<base::FileStat> Stat(const std::string& path) override;
+  base::StatusOr<base::FileSystemInfo> Info(const std::string& path) override;
   base::StatusOr<std::unique_ptr<base::FileLock>> Lock(const std::string& path) override;
 
   // Lets the next `op` on a path that contains `path_part` fail with `error`, after `skip` that pass. A
@@ -82,6 +84,9 @@ class SimFileSystem final : public base::FileSystem {
 
   // From now on `percent` of 100 reads end early, as if the file ended there.
   void CutReads(uint64_t percent);
+
+  // What Info says from now on; a local disk at first.
+  void SetNetwork(bool network);
 
   // Flips one bit of the synced content of a file, as a bad disk does.
   void FlipBit(const std::string& path, uint64_t bit);
@@ -103,6 +108,7 @@ class SimFileSystem final : public base::FileSystem {
  private:
   friend class SimFile;
   friend class SimLock;
+  friend class SimMappedFile;
 
   struct PlannedFault {
     SimOp op;
@@ -153,6 +159,7 @@ class SimFileSystem final : public base::FileSystem {
   std::vector<PlannedFault> planned_faults_;
   std::array<RandomFault, kSimOpCount> random_faults_;
   uint64_t cut_reads_percent_ = 0;
+  bool network_ = false;
   uint64_t mutations_ = 0;
   uint64_t crash_at_ = 0;
   uint64_t boot_ = 1;  // raised by Restart: files of another boot are dead

@@ -71,6 +71,18 @@ TEST_F(SimFileSystemTest, AnUnsyncedNameMayBeLostAndAnUnsyncedFileMayBeEmpty) {
   EXPECT_THAT(found, Contains("abc"));
 }
 
+TEST_F(SimFileSystemTest, InfoFollowsTheBoundAndTheSwitch) {
+  SimFileSystem fs(clock_, {.disk_bytes_max = 1000});
+  ASSERT_TRUE(Create(fs, "f")->WriteAt(0, AsBytes("abc")).ok());
+  EXPECT_EQ(fs.Info("f")->free_bytes, 997u);
+  EXPECT_EQ(fs.Info("f")->total_bytes, 1000u);
+  EXPECT_FALSE(fs.Info("f")->network);
+  fs.SetNetwork(true);
+  EXPECT_TRUE(fs.Info(".")->network);
+  fs.Crash();
+  EXPECT_TRUE(absl::IsUnavailable(fs.Info("f").status()));
+}
+
 TEST_F(SimFileSystemTest, ARenameIsLostOrMadeAsAWhole) {
   std::set<std::string> found;
   const auto scenario = [](FileSystem& fs) {
