@@ -53,7 +53,7 @@ class BlockStore::Impl {
   void AskForScanned(std::span<const Unchecked> blocks) const;
   bool CheckScanned(std::span<const NodeId> blocks);
   bool CopyTail(NodeId id, std::vector<std::byte>& out);
-  bool SameBytes(const Node& node, std::span<const std::byte> bytes);
+  bool SameBytes(Node& node, const std::byte* bytes);
   base::Status VerifySlot(kv::Location at, VerifyReport& report);
 
   kv::StoreState state;
@@ -295,10 +295,18 @@ TailRef BlockStore::PinTail(const BlockKey& key) {
   return TailRef(this, ToBlock(*id));
 }
 
-bool BlockStore::Impl::SameBytes(const Node& node, std::span<const std::byte> bytes) {
-  if (node.block.heap != nullptr) return std::memcmp(node.block.heap.get(), bytes.data(), bytes.size()) == 0;
-  const std::string sums = kv::PlaneSums(state.SegmentOf(node.block.at).geometry(), bytes);
-  return base::Xxh3({reinterpret_cast<const std::byte*>(sums.data()), sums.size()}) == node.block.sums_hash;
+// Compares `bytes` with the copy of the store, wherever it is; a stored copy that is equal has been checked.
+bool BlockStore::Impl::SameBytes(Node& node, const std::byte* bytes) {
+  if (node.block.heap != nullptr) return std::memcmp(node.block.heap.get(), bytes, state.block_bytes) == 0;
+  kv::Segment& segment = state.SegmentOf(node.block.at);
+  if (!segment.Map().ok()) return false;
+  for (size_t p = 0; p < state.block_planes.size(); ++p) {
+    if (std::memcmp(segment.plane(node.block.at.slot, p), bytes, state.block_planes[p]) != 0) return false;
+    bytes += state.block_planes[p];
+  }
+  node.checked = std::make_unique<uint8_t[]>(state.block_planes.size());
+  std::fill_n(node.checked.get(), state.block_planes.size(), uint8_t{1});
+  return true;
 }
 
 ChainRef BlockStore::Append(const ChainRef& parent, const BlockKey& key, std::unique_ptr<std::byte[]> bytes) {
@@ -311,9 +319,8 @@ ChainRef BlockStore::Append(const ChainRef& parent, const BlockKey& key, std::un
     state.index.AddReference(id);
     chain = ChainRef(this, ToBlock(id));
     state.index.Link(id, state.index.at(ToNode(parent.id_)).key);
-    const Node& node = state.index.at(id);
-    if (state.Usable(node.block, PayloadKind::kBlock) &&
-        !impl_->SameBytes(node, {bytes.get(), state.block_bytes})) {
+    Node& node = state.index.at(id);
+    if (state.Usable(node.block, PayloadKind::kBlock) && !impl_->SameBytes(node, bytes.get())) {
       constexpr std::string_view kDiffers = "the same tokens gave other bytes than those stored";
       if (node.block.stored()) {
         state.Quarantine(id, PayloadKind::kBlock, kDiffers);
