@@ -187,12 +187,13 @@ struct IndexSelectArgs {
 };
 
 // Attention of every head over the window and the compressed entries, one softmax with a sink, then the
-// inverse rotary. Row t sees window positions max(0, t - window + 1) .. t, and of the floor((t+1)/ratio)
-// complete entries all (selected == nullptr) or the selected ones.
+// inverse rotary. Row t sees window positions max(window_begin, t - window + 1) .. t, and of the
+// floor((t+1)/ratio) complete entries all (selected == nullptr) or the selected ones.
 struct AttentionSegment {
   Segment segment;
   const std::byte* window = nullptr;  // ring of `window` rows: positions before the segment
   PlaneView entries;
+  int64_t window_begin = 0;  // positions before it have no row
 };
 struct AttentionArgs {
   std::span<const AttentionSegment> segments;

@@ -44,7 +44,7 @@ class Engine::Impl {
     backend_.Embed({batch.tokens, w_.embed, c_.hc_mult, a.h});
     graph_.FillRope(batch);
     for (int32_t l = 0; l < c_.num_layers; ++l) {
-      graph_.Block(batch, l, w_.layers[static_cast<size_t>(l)]);
+      HF_RETURN_IF_ERROR(graph_.Block(batch, l, w_.layers[static_cast<size_t>(l)]));
       if (observer_) observer_(l, {a.h, tokens_.size() * static_cast<size_t>(StreamWidth())});
     }
     HF_RETURN_IF_ERROR(CheckState(batch));
@@ -80,7 +80,7 @@ class Engine::Impl {
     const LinearProduct h_proj[] = {{&w.h_proj, a.h}};
     backend_.Linear({n * c_.hc_mult, d, a.streams, h_proj});
     backend_.AddToStreams({n, c_.hc_mult, d, a.y, a.h});
-    graph_.Block(batch, c_.num_layers + feed.stage, w.block);
+    HF_RETURN_IF_ERROR(graph_.Block(batch, c_.num_layers + feed.stage, w.block));
     HF_RETURN_IF_ERROR(CheckState(batch));
     head_rows_.clear();
     for (int32_t i = 0; i < n; ++i) {
@@ -152,6 +152,7 @@ class Engine::Impl {
     size_t rows = 0;
     for (size_t f = 0; f < feeds.size(); ++f) {
       HF_CHECK(&feeds[f].sequence->layout() == &layout_);
+      HF_CHECK(feeds[f].sequence->has_tail());
       HF_RETURN_IF_ERROR(CheckTokens(feeds[f].tokens));
       HF_RETURN_IF_ERROR(CheckPositions(feeds[f].sequence->position(), feeds[f].tokens.size()));
       rows += feeds[f].tokens.size();
@@ -178,6 +179,7 @@ class Engine::Impl {
       return FailedPrecondition("draft: the checkpoint ships no MTP stage " + std::to_string(feed.stage));
     }
     HF_CHECK(&feed.sequence->layout() == &layout_);
+    HF_CHECK(feed.sequence->has_tail());
     HF_RETURN_IF_ERROR(CheckTokens(feed.next_tokens));
     if (feed.next_tokens.size() > static_cast<size_t>(max_rows_)) {
       return InvalidArgument("draft: more than " + std::to_string(max_rows_) + " entries in one batch");

@@ -3,6 +3,9 @@
 #include <algorithm>
 
 namespace holdfast::model {
+
+using base::Status;
+
 namespace {
 
 // Hands out 64-byte aligned pieces of one allocation; run once to measure, once to place.
@@ -83,28 +86,34 @@ void Graph::FillRope(const Batch& batch) {
   }
 }
 
-void Graph::Block(const Batch& batch, int32_t layer, const LayerWeights& w) {
+Status Graph::Block(const Batch& batch, int32_t layer, const LayerWeights& w) {
   const int32_t n = batch.rows();
-  const auto sublayer = [&](const HyperConnection& hc, const Vector& norm, auto&& compute) {
+  const auto before = [&](const HyperConnection& hc, const Vector& norm) {
     backend_.HcPre({n, c_.hc_mult, c_.hidden_size, a_.h, hc, c_.hc_sinkhorn_iters, c_.hc_eps, c_.rms_eps,
                     a_.x, a_.post, a_.comb});
     backend_.RmsNorm({n, c_.hidden_size, a_.x, norm.data(), c_.rms_eps, a_.x});
-    compute();
-    backend_.HcPost({n, c_.hc_mult, c_.hidden_size, a_.y, a_.post, a_.comb, a_.h});
   };
-  sublayer(w.hc_attn, w.attn_norm, [&] { Attention(batch, layer, w.attn); });
-  sublayer(w.hc_ffn, w.ffn_norm, [&] { Moe(batch, w.ffn); });
+  const auto after = [&] { backend_.HcPost({n, c_.hc_mult, c_.hidden_size, a_.y, a_.post, a_.comb, a_.h}); };
+  before(w.hc_attn, w.attn_norm);
+  HF_RETURN_IF_ERROR(Attention(batch, layer, w.attn));
+  after();
+  before(w.hc_ffn, w.ffn_norm);
+  Moe(batch, w.ffn);
+  after();
+  return {};
 }
 
-void Graph::Attention(const Batch& batch, int32_t layer, const AttentionWeights& w) {
+Status Graph::Attention(const Batch& batch, int32_t layer, const AttentionWeights& w) {
   const int32_t n = batch.rows();
   Project(batch, layer, w);
   if (c_.ratio(layer) != 0) Compress(batch, layer, w);
-  if (c_.role(layer) == LayerRole::kCsa) Select(batch, layer);
+  if (c_.role(layer) == LayerRole::kCsa) HF_RETURN_IF_ERROR(Select(batch, layer));
+  HF_RETURN_IF_ERROR(CheckEntries(batch, layer));
   Attend(batch, layer, w);
   backend_.GroupedLinear({n, c_.o_groups, a_.o, w.wo_a, a_.o_low});
   const LinearProduct out[] = {{&w.wo_b, a_.y}};
   backend_.Linear({n, c_.o_groups * c_.o_lora_rank, a_.o_low, out});
+  return {};
 }
 
 // Everything that reads the normed input: queries, the window row, and what the compressors pool.
@@ -149,8 +158,12 @@ void Graph::Compress(const Batch& batch, int32_t layer, const AttentionWeights& 
   }
 }
 
-void Graph::Select(const Batch& batch, int32_t layer) {
+Status Graph::Select(const Batch& batch, int32_t layer) {
   const int rope = RopeIndex(layer);
+  const int32_t plane = layout_.index_plane[static_cast<size_t>(layer)];
+  for (const BatchSegment& s : batch.segments) {
+    if (s.sequence->HasUnchecked(plane)) HF_RETURN_IF_ERROR(s.sequence->CheckPlane(plane));
+  }
   backend_.IndexQuery({batch.rows(), c_.index_heads, c_.rope_dim, a_.cos[rope], a_.sin[rope], a_.index_q,
                        layout_.index_key, a_.index_rows});
   select_segments_.clear();
@@ -159,6 +172,27 @@ void Graph::Select(const Batch& batch, int32_t layer) {
   }
   backend_.IndexSelect({select_segments_, c_.index_heads, c_.ratio(layer), c_.index_topk, a_.index_rows,
                         a_.index_weights, layout_.index_key, a_.selected, a_.selected_count});
+  return {};
+}
+
+// Blocks that were attached unchecked, before attention reads them: of a CSA layer those that hold a selected
+// entry, of an HCA layer all.
+Status Graph::CheckEntries(const Batch& batch, int32_t layer) const {
+  const int32_t plane = layout_.entry_plane[static_cast<size_t>(layer)];
+  if (plane < 0) return {};
+  for (const BatchSegment& s : batch.segments) {
+    if (!s.sequence->HasUnchecked(plane)) continue;
+    if (c_.role(layer) != LayerRole::kCsa) {
+      HF_RETURN_IF_ERROR(s.sequence->CheckPlane(plane));
+      continue;
+    }
+    for (int64_t row = s.segment.first_row; row < s.segment.first_row + s.segment.rows; ++row) {
+      const int32_t count = std::max(0, a_.selected_count[row]);  // -1: the row is spoilt, nothing is read
+      HF_RETURN_IF_ERROR(
+          s.sequence->CheckEntries(plane, {a_.selected + row * c_.index_topk, static_cast<size_t>(count)}));
+    }
+  }
+  return {};
 }
 
 void Graph::Attend(const Batch& batch, int32_t layer, const AttentionWeights& w) {
@@ -166,7 +200,8 @@ void Graph::Attend(const Batch& batch, int32_t layer, const AttentionWeights& w)
   attention_segments_.clear();
   keep_segments_.clear();
   for (const BatchSegment& s : batch.segments) {
-    attention_segments_.push_back({s.segment, s.sequence->window(layer), s.sequence->entries(layer)});
+    attention_segments_.push_back(
+        {s.segment, s.sequence->window(layer), s.sequence->entries(layer), s.sequence->window_begin(layer)});
     keep_segments_.push_back({s.segment, s.sequence->window(layer)});
   }
   backend_.Attention({attention_segments_, c_.num_heads, c_.sliding_window, c_.ratio(layer), c_.index_topk,

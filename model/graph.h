@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/status.h"
 #include "model/backend.h"
 #include "model/config.h"
 #include "model/sequence.h"
@@ -69,14 +70,15 @@ class Graph {
   // cos and sin of every row, both tables.
   void FillRope(const Batch& batch);
   // One block: attention and MoE sublayers over the streams in activations().h. `layer` counts draft stages
-  // after the layers.
-  void Block(const Batch& batch, int32_t layer, const LayerWeights& w);
+  // after the layers. Errors are those of the sequences' guards.
+  base::Status Block(const Batch& batch, int32_t layer, const LayerWeights& w);
 
  private:
-  void Attention(const Batch& batch, int32_t layer, const AttentionWeights& w);
+  base::Status Attention(const Batch& batch, int32_t layer, const AttentionWeights& w);
   void Project(const Batch& batch, int32_t layer, const AttentionWeights& w);
   void Compress(const Batch& batch, int32_t layer, const AttentionWeights& w);
-  void Select(const Batch& batch, int32_t layer);
+  base::Status Select(const Batch& batch, int32_t layer);
+  base::Status CheckEntries(const Batch& batch, int32_t layer) const;
   void Attend(const Batch& batch, int32_t layer, const AttentionWeights& w);
   void Moe(const Batch& batch, const MoeWeights& w);
   int RopeIndex(int32_t layer) const { return c_.ratio(layer) == 0 ? 0 : 1; }

@@ -148,15 +148,17 @@ KvLayout MakeKvLayout(const ModelConfig& config, KvMode mode) {
   const int32_t layers = config.num_layers + config.num_draft_stages;
   layout.entry_plane.assign(static_cast<size_t>(layers), -1);
   layout.index_plane.assign(static_cast<size_t>(layers), -1);
-  for (int32_t l = 0; l < config.num_layers; ++l) {
-    if (config.role(l) == LayerRole::kSwa) continue;
-    const int32_t per_block = layout.block_tokens / config.ratio(l);
-    layout.entry_plane[static_cast<size_t>(l)] = static_cast<int32_t>(layout.planes.size());
-    layout.planes.push_back({l, PlaneKind::kEntries, per_block, layout.entry.bytes()});
-    if (config.role(l) != LayerRole::kCsa) continue;
-    layout.index_plane[static_cast<size_t>(l)] = static_cast<int32_t>(layout.planes.size());
-    layout.planes.push_back({l, PlaneKind::kIndexKeys, per_block, layout.index_key.bytes()});
-  }
+  const auto add = [&](LayerRole role, PlaneKind kind, bool scanned, std::vector<int32_t>& plane_of) {
+    const int32_t bytes = kind == PlaneKind::kEntries ? layout.entry.bytes() : layout.index_key.bytes();
+    for (int32_t l = 0; l < config.num_layers; ++l) {
+      if (config.role(l) != role) continue;
+      plane_of[static_cast<size_t>(l)] = static_cast<int32_t>(layout.planes.size());
+      layout.planes.push_back({l, kind, layout.block_tokens / config.ratio(l), bytes, scanned});
+    }
+  };
+  add(LayerRole::kCsa, PlaneKind::kIndexKeys, true, layout.index_plane);
+  add(LayerRole::kHca, PlaneKind::kEntries, true, layout.entry_plane);
+  add(LayerRole::kCsa, PlaneKind::kEntries, false, layout.entry_plane);
   return layout;
 }
 
@@ -170,6 +172,17 @@ int64_t TailBytes(const ModelConfig& config, KvMode mode) {
     const int64_t rows = int64_t{csa ? 2 : 1} * config.ratio(l);
     const int64_t width = int64_t{csa ? 2 : 1} * (config.head_dim + (csa ? config.index_head_dim : 0));
     total += 2 * rows * width * 4;
+  }
+  return total;
+}
+
+int64_t BoundaryTailBytes(const ModelConfig& config, KvMode mode) {
+  const EntryCodec codec(mode, config.head_dim, config.rope_dim);
+  int64_t total = 0;
+  for (int32_t l = 0; l < config.num_layers; ++l) {
+    total += int64_t{config.sliding_window} * codec.bytes();
+    if (config.role(l) != LayerRole::kCsa) continue;
+    total += int64_t{2} * kOverlapRatio * (config.head_dim + config.index_head_dim) * 4;
   }
   return total;
 }

@@ -74,6 +74,7 @@ struct Plane {
   PlaneKind kind = PlaneKind::kEntries;
   int32_t entries_per_block = 0;
   int32_t entry_bytes = 0;
+  bool scanned = false;  // every step reads all of it: index keys, HCA entries; else what was selected
   int64_t block_bytes() const { return int64_t{entries_per_block} * entry_bytes; }
 };
 
@@ -82,7 +83,9 @@ struct KvLayout {
   int32_t block_tokens = 128;
   EntryCodec entry;
   IndexCodec index_key;
-  std::vector<Plane> planes;  // by layer, entries before index keys
+  // Scanned planes first: the index keys of every CSA layer, the entries of every HCA layer, then the entries
+  // of every CSA layer; each kind in layer order. Part of the store's layout (kKvLayoutVersion).
+  std::vector<Plane> planes;
   // Per layer (draft stages follow the layers): its plane, or -1.
   std::vector<int32_t> entry_plane;
   std::vector<int32_t> index_plane;
@@ -91,8 +94,12 @@ struct KvLayout {
 };
 KvLayout MakeKvLayout(const ModelConfig& config, KvMode mode);
 
-// Bytes of what a sequence holds beside its blocks: window rows and pending compressor rows (float32).
+// Bytes of what a sequence holds in memory beside its blocks: window rows and pending compressor rows
+// (float32), room for those of every position.
 int64_t TailBytes(const ModelConfig& config, KvMode mode);
+
+// Bytes of the boundary tail (Sequence::SaveTail): of that, what is alive where a block ends.
+int64_t BoundaryTailBytes(const ModelConfig& config, KvMode mode);
 
 // One plane of one sequence: entry i lies in block i / entries_per_block.
 struct PlaneView {

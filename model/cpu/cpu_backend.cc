@@ -383,7 +383,7 @@ class CpuBackend : public Backend {
     const int64_t row = s.segment.first_row + i;
     const int64_t t = s.segment.first_position + i;
     scratch.keys.clear();
-    for (int64_t p = std::max<int64_t>(0, t - a.window + 1); p <= t; ++p) {
+    for (int64_t p = std::max(s.window_begin, t - a.window + 1); p <= t; ++p) {
       scratch.keys.push_back(p >= s.segment.first_position
                                  ? a.rows +
                                        (s.segment.first_row + p - s.segment.first_position) * a.codec.bytes()

@@ -456,7 +456,7 @@ class ReferenceBackend : public Backend {
     const int64_t t = s.segment.first_position + i;
     const int32_t d = a.codec.dim();
     std::vector<const std::byte*> keys;
-    for (int64_t p = std::max<int64_t>(0, t - a.window + 1); p <= t; ++p) {
+    for (int64_t p = std::max(s.window_begin, t - a.window + 1); p <= t; ++p) {
       keys.push_back(p >= s.segment.first_position
                          ? a.rows + (s.segment.first_row + p - s.segment.first_position) * a.codec.bytes()
                          : s.window + (p % a.window) * a.codec.bytes());

@@ -47,17 +47,30 @@ TEST(KvLayoutTest, TailHoldsWindowsAndPendingRows) {
   EXPECT_EQ(TailBytes(flash, KvMode::kStored), windows + 21 * csa + 20 * hca);
 }
 
-TEST(KvLayoutTest, PlanesFollowTheLayers) {
+// At a boundary: the windows of the layers, and the halves of four rows that the next entry overlaps.
+TEST(KvLayoutTest, BoundaryTailHoldsWhatIsAliveThere) {
+  const ModelConfig flash = SynthConfig(SynthShape::kFlash).value();
+  const int64_t windows = int64_t{43} * 128 * 584;
+  const int64_t csa = 2 * 4 * (512 + 128) * 4;
+  EXPECT_EQ(BoundaryTailBytes(flash, KvMode::kStored), windows + 21 * csa);
+  EXPECT_EQ(BoundaryTailBytes(flash, KvMode::kStored), 3'644'416);
+}
+
+TEST(KvLayoutTest, PlanesThatEveryStepScansComeFirst) {
   const KvLayout layout = MakeKvLayout(SynthConfig(SynthShape::kTiny).value(), KvMode::kStored);
   EXPECT_EQ(layout.block_tokens, 128);
-  const std::vector<int32_t> entries = {-1, 0, 2, 3, 5, -1};
-  const std::vector<int32_t> keys = {-1, 1, -1, 4, -1, -1};
+  const std::vector<int32_t> entries = {-1, 4, 2, 5, 3, -1};
+  const std::vector<int32_t> keys = {-1, 0, -1, 1, -1, -1};
   EXPECT_EQ(layout.entry_plane, entries);
   EXPECT_EQ(layout.index_plane, keys);
-  EXPECT_EQ(layout.planes[0].entries_per_block, 32);
-  EXPECT_EQ(layout.planes[2].entries_per_block, 1);
-  EXPECT_EQ(layout.planes[4].kind, PlaneKind::kIndexKeys);
-  EXPECT_EQ(layout.planes[4].entry_bytes, 68);
+  for (size_t p = 0; p < layout.planes.size(); ++p) {
+    const Plane& plane = layout.planes[p];
+    EXPECT_EQ(plane.scanned, p < 4) << p;
+    EXPECT_EQ(plane.kind, p < 2 ? PlaneKind::kIndexKeys : PlaneKind::kEntries) << p;
+    EXPECT_EQ(plane.entries_per_block, p == 2 || p == 3 ? 1 : 32) << p;
+    EXPECT_EQ(plane.entry_bytes, p < 2 ? layout.index_key.bytes() : layout.entry.bytes()) << p;
+  }
+  EXPECT_EQ(layout.index_key.bytes(), 68);
 }
 
 class EntryCodecTest : public ::testing::TestWithParam<std::pair<int32_t, int32_t>> {

@@ -57,7 +57,7 @@ std::vector<int32_t> SynthTokens(const Shape& shape, uint32_t stream, int64_t co
 
 uint64_t StateHash(const Sequence& sequence) {
   std::vector<std::byte> all;
-  sequence.VisitState(
+  sequence.VisitMemory(
       [&](std::span<const std::byte> part) { all.insert(all.end(), part.begin(), part.end()); });
   return base::Xxh3(all);
 }

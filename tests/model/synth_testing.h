@@ -27,7 +27,7 @@ const Checkpoint& SynthWeights(const Shape& shape);
 // Random tokens of the shape's vocabulary, the same for equal arguments.
 std::vector<int32_t> SynthTokens(const Shape& shape, uint32_t stream, int64_t count);
 
-// XXH3 of everything that belongs to the state of a sequence.
+// XXH3 of all memory of a sequence (Sequence::VisitMemory).
 uint64_t StateHash(const Sequence& sequence);
 
 }  // namespace holdfast::model
