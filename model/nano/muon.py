@@ -13,15 +13,15 @@ FAST, SETTLE = (3.4445, -4.7750, 2.0315), (2.0, -1.5, 0.5)
 
 
 def newton_schulz(g: torch.Tensor, fast: int = 8, settle: int = 2, bf16: bool = False) -> torch.Tensor:
-    """[..., n, m] -> the same with singular values near 1, singular vectors kept."""
+    """[k, n, m] -> the same with singular values near 1, singular vectors kept."""
     x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-12)
     x = x.to(torch.bfloat16) if bf16 else x
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.transpose(-2, -1)
     for a, b, c in [FAST] * fast + [SETTLE] * settle:
-        s = x @ x.transpose(-2, -1)
-        x = a * x + (b * s + c * s @ s) @ x
+        s = torch.bmm(x, x.transpose(-2, -1))
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
     return (x.transpose(-2, -1) if tall else x).float()
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.nano import quantise
+from model.nano import fused, quantise
 from model.nano.attention import Attention, Linear, RmsNorm
 from model.nano.config import Config
 from model.nano.products import linear, mix_streams, rms
@@ -154,7 +154,9 @@ class Block(nn.Module):
         self.ffn = MoE(config, hashed, numerics)
 
     def forward(self, h, tokens, positions, want_index_loss: bool = False):
-        """h [B, T, S, D] -> the same."""
+        """h [B, T, S, D] -> the same. positions [B, T], or what fused.py makes of them."""
+        if self.attn.numerics.fused:
+            return fused.block(self, h, tokens, positions, want_index_loss)
         y, post, comb = self.hc_attn.pre(h)
         h = HyperConnection.post(self.attn(self.attn_norm(y), positions, want_index_loss), h, post, comb)
         y, post, comb = self.hc_ffn.pre(h)
@@ -176,7 +178,14 @@ class MtpBlock(Block):
     def states(self, h, embedded, tokens, positions):
         """h [B, T, S, D], embedded and tokens of position t + 1 -> [B, T, D] before the shared head."""
         x = self.e_proj(self.enorm(embedded))[:, :, None] + self.h_proj(self.hnorm(h))
-        return self.norm(self.hc_head(self(x, tokens, positions)))
+        return before_head(self, self(x, tokens, positions), self.attn.numerics)
+
+
+def before_head(stage, h, numerics: Numerics):
+    """[B, T, S, D] -> [B, T, D]: the streams mixed and normed by a stage's hc_head and norm."""
+    if numerics.fused:
+        return fused.head_states(stage.hc_head, stage.norm, h.flatten(0, 1), numerics).view(*h.shape[:2], -1)
+    return stage.norm(stage.hc_head(h))
 
 
 class Net(nn.Module):
@@ -210,6 +219,7 @@ class Net(nn.Module):
         """tokens [B, T] -> the state after the last layer [B, T, S, D]."""
         if positions is None:
             positions = torch.arange(tokens.shape[1])[None].expand_as(tokens)
+        positions = self.places(positions)
         h = self.embedded(tokens)[:, :, None].expand(-1, -1, self.config.hc_mult, -1)
         for i, layer in enumerate(self.layers):
             h = layer(h, tokens, positions, want_index_loss)
@@ -219,7 +229,20 @@ class Net(nn.Module):
 
     def states(self, h):
         """[B, T, S, D] -> [B, T, D], what the head reads."""
-        return self.norm(self.hc_head(h))
+        return before_head(self, h, self.numerics)
+
+    def entropy(self, states, targets, weights):
+        """states [M, D], targets [M], weights [M] -> sum of weight x cross-entropy; of each row the cross-entropy and
+        whether the target is the likeliest."""
+        if self.numerics.fused:
+            return fused.entropy(states, self.head.weight, targets, weights)
+        logits = self.logits(states)
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        return (losses * weights).sum(), losses.detach(), logits.argmax(-1) == targets
+
+    def places(self, positions):
+        """Positions [B, T] in the form that the blocks take."""
+        return fused.Places(positions, self.config.sliding_window) if self.numerics.fused else positions
 
     def logits(self, states):
         """[..., D] -> [..., V]."""

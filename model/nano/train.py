@@ -8,6 +8,7 @@ STATE.jsonl, one object a line; curves.py draws them. Stages (below) raise lengt
 """
 
 import argparse
+import ctypes
 import json
 import random
 import signal
@@ -19,7 +20,7 @@ import numpy
 import torch
 import torch.nn.functional as F
 
-from model.nano import config, episodes, export, quantise
+from model.nano import config, episodes, export, fused, quantise
 from model.nano.muon import Optimizer
 from model.nano.net import Net
 
@@ -29,9 +30,9 @@ SHARD_EPISODES = 2000
 # until: first step of the next stage; mix: level -> weight; quantised: the exported numerics are trained.
 STAGES = [
     {"until": 600, "tokens": 256, "batch": 12, "mix": {-1: 0.7, 0: 0.3}, "lr": 1.0, "quantised": False},
-    {"until": 1200, "tokens": 256, "batch": 16, "mix": {-1: 0.3, 0: 0.7}, "lr": 1.0, "quantised": False},
-    {"until": 2000, "tokens": 384, "batch": 16, "mix": {-1: 0.2, 0: 0.3, 1: 0.5}, "lr": 1.0, "quantised": False},
-    {"until": 4000, "tokens": 512, "batch": 12, "mix": {-1: 0.1, 0: 0.1, 1: 0.3, 2: 0.5}, "lr": 0.7, "quantised": False},
+    {"until": 820, "tokens": 256, "batch": 16, "mix": {-1: 0.3, 0: 0.7}, "lr": 1.0, "quantised": False},
+    {"until": 1600, "tokens": 384, "batch": 16, "mix": {-1: 0.15, 0: 0.25, 1: 0.6}, "lr": 1.0, "quantised": False},
+    {"until": 4000, "tokens": 512, "batch": 12, "mix": {-1: 0.1, 0: 0.1, 1: 0.3, 2: 0.5}, "lr": 1.0, "quantised": False},
     {"until": 7000, "tokens": 768, "batch": 8, "mix": {1: 0.3, 2: 0.3, 3: 0.4}, "lr": 0.5, "quantised": False},
     {"until": 9000, "tokens": 1024, "batch": 6, "mix": {1: 0.1, 2: 0.2, 3: 0.2, 4: 0.5}, "lr": 0.2, "quantised": True},
 ]
@@ -94,6 +95,11 @@ def spread_positions(rng: random.Random, tokens: int) -> torch.Tensor:
     return torch.arange(tokens) + jumps.cumsum(0)
 
 
+def mean_weights(where: torch.Tensor) -> torch.Tensor:
+    """bool -> float32 weights that make the mean over `where`."""
+    return where / where.sum().clamp_min(1)
+
+
 def stage_of(step: int) -> dict:
     return next((s for s in STAGES if step < s["until"]), STAGES[-1])
 
@@ -105,6 +111,7 @@ class Trainer:
         self.net = Net(config.nano(len_vocab()), tie=True)
         export.hash_tables(self.net, seed)
         self.optimizer = Optimizer(self.net, bf16=bf16)
+        self.fused = fused.available(self.net.config)
 
     def save(self, path: Path):
         state = {k: getattr(self, k) for k in ("seed", "step", "tokens", "seconds")}
@@ -125,7 +132,8 @@ class Trainer:
 
     def set_numerics(self, stage: dict):
         on = stage["quantised"]
-        wanted = quantise.Numerics(weights=on, kv=on, index=on, activations=on, bf16_products=self.optimizer.bf16)
+        wanted = quantise.Numerics(weights=on, kv=on, index=on, activations=on, bf16_products=self.optimizer.bf16,
+                                   fused=self.fused and not on)
         vars(self.net.numerics).update(vars(wanted))
         self.net.set_dense_entries(self.step < DENSE_STEPS)
 
@@ -134,10 +142,7 @@ class Trainer:
         self.set_numerics(stage)
         rows, mask, positions = data.batch(stage, self.step)
         torch.manual_seed(self.seed * 1_000_003 + self.step)
-        losses = self.losses(rows, mask, positions)
-        total = losses["model"] + WEIGHTS["rest"] * losses["rest"] + WEIGHTS["index"] * losses["index"]
-        if "mtp" in losses:
-            total = total + WEIGHTS["mtp"] * MTP_EVERY * losses["mtp"]
+        total, figures = self.losses(rows, mask, positions)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
         self.optimizer.step(min(1.0, (self.step + 1) / 50) * stage["lr"])
@@ -145,31 +150,32 @@ class Trainer:
         self.net.balance_experts()
         self.step += 1
         self.tokens += positions.numel()
-        return {**{k: v.item() for k, v in losses.items()}, "norm": norm.item()}
+        return {**{k: float(v) for k, v in figures.items()}, "norm": norm.item()}
 
-    def losses(self, rows, mask, positions) -> dict:
-        """rows, mask [B, T + 2], positions [B, T]; row t is read, t + 1 predicted, t + 2 by the draft stage."""
+    def losses(self, rows, mask, positions) -> tuple:
+        """rows, mask [B, T + 2], positions [B, T]; row t is read, t + 1 predicted, t + 2 by the draft stage.
+        -> the loss to minimise, figures."""
         net, wanted = self.net, mask[:, 1:-1]
         h = net.streams(rows[:, :-2], positions, want_index_loss=True)
-        states = net.states(h)
         picked = torch.rand(wanted.shape) < SHARES[wanted]
-        out = {"rest": self._entropy(states, rows[:, 1:-1], picked & (wanted == 0))[0]}
-        written = picked & (wanted > 0)
-        out["model"], right = self._entropy(states, rows[:, 1:-1], written)
-        copied = (wanted == 2)[written]
-        out["markup"], out["copy"] = right[~copied].float().mean(), right[copied].float().mean()
-        out["index"] = sum(net.index_losses())
+        weights = mean_weights(picked & (wanted > 0)) + WEIGHTS["rest"] * mean_weights(picked & (wanted == 0))
+        total, losses, right = self._entropy(net.states(h), rows[:, 1:-1], weights)
+        kind, right = wanted[weights > 0], right.float()
+        out = {"model": losses[kind > 0].mean(), "rest": losses[kind == 0].mean(), "markup": right[kind == 1].mean(),
+               "copy": right[kind == 2].mean(), "index": sum(net.index_losses())}
+        total = total + WEIGHTS["index"] * out["index"]
         if self.step % MTP_EVERY == 0:
-            after = net.mtp[0].states(h, net.embedded(rows[:, 1:-1]), rows[:, 1:-1], positions)
-            out["mtp"] = self._entropy(after, rows[:, 2:], picked & (mask[:, 2:] > 0))[0]
-        return out
+            after = net.mtp[0].states(h, net.embedded(rows[:, 1:-1]), rows[:, 1:-1], net.places(positions))
+            mtp, _, _ = self._entropy(after, rows[:, 2:], mean_weights(picked & (mask[:, 2:] > 0)))
+            out["mtp"], total = mtp, total + WEIGHTS["mtp"] * MTP_EVERY * mtp
+        return total, out
 
-    def _entropy(self, states, targets, where):
-        logits = self.net.logits(states[where])
-        return F.cross_entropy(logits, targets[where]), logits.argmax(-1) == targets[where]
+    def _entropy(self, states, targets, weights):
+        where = weights > 0
+        return self.net.entropy(states[where], targets[where], weights[where])
 
     @torch.no_grad()
-    def evaluate(self, data: Data, level: int, count: int = 24) -> dict:
+    def evaluate(self, data: Data, level: int, count: int = 40) -> dict:
         """Teacher-forced, on names and packages not trained on. `solved`: every token of the model is the argmax,
         which is what greedy decoding without constraints needs to go through the episode without an error."""
         self.net.eval()
@@ -190,6 +196,15 @@ def len_vocab() -> int:
     return max(max(data["model"]["vocab"].values()), max(t["id"] for t in data["added_tokens"])) + 1
 
 
+def keep_freed_memory():
+    """Has glibc keep large blocks: giving each tensor back to the system and faulting it in again costs a quarter of a
+    step."""
+    if hasattr(ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_max = -1, -4
+        ctypes.CDLL(None).mallopt(mmap_max, 0)
+        ctypes.CDLL(None).mallopt(trim_threshold, 2 ** 31 - 1)
+
+
 def load_net(path) -> Net:
     return Trainer.load(Path(path)).net.eval()
 
@@ -207,6 +222,7 @@ def main() -> int:
     parser.add_argument("--eval-every", type=int, default=100)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     trainer = Trainer.load(args.state, args.bf16) if args.state.exists() else Trainer(args.seed, args.bf16)
     data = Data(args.cache, args.holdfast, trainer.seed)
     log = args.state.with_suffix(".jsonl").open("a")
@@ -219,8 +235,9 @@ def main() -> int:
         if trainer.step % args.log_every == 0 or trainer.step == 1:
             line = {"step": trainer.step, "tokens": trainer.tokens, "seconds": round(trainer.seconds, 1)}
             if trainer.step % args.eval_every == 0:
-                level = max(level for level in stage_of(trainer.step)["mix"] if level < 4)
-                figures.update(trainer.evaluate(data, level))
+                for level in stage_of(trainer.step)["mix"]:
+                    if level >= 0:
+                        figures.update(trainer.evaluate(data, level))
                 trainer.save(args.state)
             line.update({k: round(v, 4) for k, v in figures.items()})
             print(json.dumps(line), file=log, flush=True)
