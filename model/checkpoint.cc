@@ -255,6 +255,7 @@ StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(base::FileSystem& fs, con
     }
     HF_ASSIGN_OR_RETURN(auto mapping, fs.Map(paths.back()));
     HF_ASSIGN_OR_RETURN(Safetensors file, Safetensors::Parse(mapping->bytes(), paths.back()));
+    self->weights_.shards.push_back({paths.back(), mapping.get()});
     self->shards_.push_back(std::move(mapping));
     files.push_back(std::move(file));
     for (const auto& [tensor, view] : files.back().tensors()) {
@@ -271,7 +272,9 @@ StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(base::FileSystem& fs, con
   }
   if (self->config_.draft == DraftKind::kDspark) SetDsparkStages(tensors, self->config_);
   Binder binder(self->config_, tensors, directory, ExpertScaleBytes(self->config_) <= kEagerExpertScaleBytes);
-  HF_RETURN_IF_ERROR(WalkWeights(self->config_, self->weights_, binder));
+  const Status bound = WalkWeights(self->config_, self->weights_, binder);
+  HF_RETURN_IF_ERROR(CheckShards(self->weights_));  // the cause of what the walk may have met
+  HF_RETURN_IF_ERROR(bound);
   for (const auto& [name, located] : tensors) self->unused_.push_back(name);
   return self;
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/mapping_faults.h"
 #include "model/graph.h"
 
 namespace holdfast::model {
@@ -37,58 +38,25 @@ class Engine::Impl {
   }
 
   Status Forward(std::span<const Feed> feeds) {
+    HF_RETURN_IF_ERROR(damage_);
     HF_RETURN_IF_ERROR(Check(feeds));
     MakeBatch(feeds);
-    const Batch batch{tokens_, segments_};
-    Activations& a = graph_.activations();
-    backend_.Embed({batch.tokens, w_.embed, c_.hc_mult, a.h});
-    graph_.FillRope(batch);
-    for (int32_t l = 0; l < c_.num_layers; ++l) {
-      HF_RETURN_IF_ERROR(graph_.Block(batch, l, w_.layers[static_cast<size_t>(l)]));
-      if (observer_) observer_(l, {a.h, tokens_.size() * static_cast<size_t>(StreamWidth())});
-    }
-    HF_RETURN_IF_ERROR(CheckState(batch));
-    head_rows_.clear();
-    for (size_t f = 0; f < feeds.size(); ++f) CollectHeadRows(feeds[f], segments_[f].segment);
-    HF_RETURN_IF_ERROR(Head(a.h, w_.hc_head, w_.norm));
-    for (size_t f = 0; f < feeds.size(); ++f) {
-      if (!feeds[f].hidden_out.empty()) {
-        std::memcpy(feeds[f].hidden_out.data(), a.h + int64_t{segments_[f].segment.first_row} * StreamWidth(),
-                    feeds[f].tokens.size() * static_cast<size_t>(StreamWidth()) * sizeof(float));
-      }
-      feeds[f].sequence->Advance(static_cast<int64_t>(feeds[f].tokens.size()));
-    }
+    const Status computed = Compute(feeds);
+    HF_RETURN_IF_ERROR(CheckMappings());  // the cause of what the computation may have met
+    HF_RETURN_IF_ERROR(computed);
+    for (const Feed& feed : feeds) feed.sequence->Advance(static_cast<int64_t>(feed.tokens.size()));
     return {};
   }
 
-  // x = e_proj(enorm(embed(next token))) + h_proj(hnorm(h)) for each stream, one block, the stage's own head.
   Status ForwardDraft(const DraftFeed& feed) {
+    HF_RETURN_IF_ERROR(damage_);
     HF_RETURN_IF_ERROR(CheckDraft(feed));
-    const MtpWeights& w = w_.mtp[static_cast<size_t>(feed.stage)];
-    const auto n = static_cast<int32_t>(feed.next_tokens.size());
-    const int32_t d = c_.hidden_size;
-    const BatchSegment segment{{0, n, feed.sequence->draft_position(feed.stage)}, feed.sequence};
-    const Batch batch{feed.next_tokens, {&segment, 1}};
-    Activations& a = graph_.activations();
-    graph_.FillRope(batch);
-    backend_.Embed({batch.tokens, w_.embed, 1, a.x});
-    backend_.RmsNorm({n, d, a.x, w.enorm.data(), c_.rms_eps, a.x});
-    const LinearProduct e_proj[] = {{&w.e_proj, a.y}};
-    backend_.Linear({n, d, a.x, e_proj});
-    std::memcpy(a.streams, feed.hidden.data(), feed.hidden.size_bytes());
-    backend_.RmsNorm({n * c_.hc_mult, d, a.streams, w.hnorm.data(), c_.rms_eps, a.streams});
-    const LinearProduct h_proj[] = {{&w.h_proj, a.h}};
-    backend_.Linear({n * c_.hc_mult, d, a.streams, h_proj});
-    backend_.AddToStreams({n, c_.hc_mult, d, a.y, a.h});
-    HF_RETURN_IF_ERROR(graph_.Block(batch, c_.num_layers + feed.stage, w.block));
-    HF_RETURN_IF_ERROR(CheckState(batch));
-    head_rows_.clear();
-    for (int32_t i = 0; i < n; ++i) {
-      head_rows_.push_back(
-          {i, segment.segment.first_position + i, feed.logits_out.data() + int64_t{i} * c_.vocab_size});
-    }
-    HF_RETURN_IF_ERROR(Head(a.h, w.hc_head, w.norm));
-    feed.sequence->AdvanceDraft(feed.stage, n);
+    const auto rows = static_cast<int32_t>(feed.next_tokens.size());
+    segments_.assign(1, {{0, rows, feed.sequence->draft_position(feed.stage)}, feed.sequence});
+    const Status computed = ComputeDraft(feed);
+    HF_RETURN_IF_ERROR(CheckMappings());
+    HF_RETURN_IF_ERROR(computed);
+    feed.sequence->AdvanceDraft(feed.stage, rows);
     return {};
   }
 
@@ -114,6 +82,67 @@ class Engine::Impl {
   int64_t StreamWidth() const { return int64_t{c_.hc_mult} * c_.hidden_size; }
   size_t HeadBytes() const {
     return static_cast<size_t>(kHeadRows * (StreamWidth() + c_.hidden_size + c_.vocab_size)) * sizeof(float);
+  }
+
+  // The batch of tokens_ and segments_: everything but the positions.
+  Status Compute(std::span<const Feed> feeds) {
+    const Batch batch{tokens_, segments_};
+    Activations& a = graph_.activations();
+    backend_.Embed({batch.tokens, w_.embed, c_.hc_mult, a.h});
+    graph_.FillRope(batch);
+    for (int32_t l = 0; l < c_.num_layers; ++l) {
+      HF_RETURN_IF_ERROR(graph_.Block(batch, l, w_.layers[static_cast<size_t>(l)]));
+      if (observer_) observer_(l, {a.h, tokens_.size() * static_cast<size_t>(StreamWidth())});
+    }
+    HF_RETURN_IF_ERROR(CheckState(batch));
+    head_rows_.clear();
+    for (size_t f = 0; f < feeds.size(); ++f) CollectHeadRows(feeds[f], segments_[f].segment);
+    HF_RETURN_IF_ERROR(Head(a.h, w_.hc_head, w_.norm));
+    for (size_t f = 0; f < feeds.size(); ++f) {
+      if (!feeds[f].hidden_out.empty()) {
+        std::memcpy(feeds[f].hidden_out.data(), a.h + int64_t{segments_[f].segment.first_row} * StreamWidth(),
+                    feeds[f].tokens.size() * static_cast<size_t>(StreamWidth()) * sizeof(float));
+      }
+    }
+    return {};
+  }
+
+  // x = e_proj(enorm(embed(next token))) + h_proj(hnorm(h)) for each stream, one block, the stage's own head.
+  Status ComputeDraft(const DraftFeed& feed) {
+    const MtpWeights& w = w_.mtp[static_cast<size_t>(feed.stage)];
+    const auto n = static_cast<int32_t>(feed.next_tokens.size());
+    const int32_t d = c_.hidden_size;
+    const Batch batch{feed.next_tokens, segments_};
+    Activations& a = graph_.activations();
+    graph_.FillRope(batch);
+    backend_.Embed({batch.tokens, w_.embed, 1, a.x});
+    backend_.RmsNorm({n, d, a.x, w.enorm.data(), c_.rms_eps, a.x});
+    const LinearProduct e_proj[] = {{&w.e_proj, a.y}};
+    backend_.Linear({n, d, a.x, e_proj});
+    std::memcpy(a.streams, feed.hidden.data(), feed.hidden.size_bytes());
+    backend_.RmsNorm({n * c_.hc_mult, d, a.streams, w.hnorm.data(), c_.rms_eps, a.streams});
+    const LinearProduct h_proj[] = {{&w.h_proj, a.h}};
+    backend_.Linear({n * c_.hc_mult, d, a.streams, h_proj});
+    backend_.AddToStreams({n, c_.hc_mult, d, a.y, a.h});
+    HF_RETURN_IF_ERROR(graph_.Block(batch, c_.num_layers + feed.stage, w.block));
+    HF_RETURN_IF_ERROR(CheckState(batch));
+    head_rows_.clear();
+    for (int32_t i = 0; i < n; ++i) {
+      head_rows_.push_back(
+          {i, segments_[0].segment.first_position + i, feed.logits_out.data() + int64_t{i} * c_.vocab_size});
+    }
+    return Head(a.h, w.hc_head, w.norm);
+  }
+
+  // Whether pages read as zeros because they could not be read: now, or before and noticed only now. The
+  // handler counts a page before it replaces it, so what read zeros is counted by the end of the computation.
+  Status CheckMappings() {
+    const uint64_t faults = base::MappingFaultCount();
+    if (faults != fault_count_) damage_ = CheckShards(w_);
+    fault_count_ = faults;
+    HF_RETURN_IF_ERROR(damage_);
+    for (const BatchSegment& s : segments_) HF_RETURN_IF_ERROR(s.sequence->CheckMappings(faults));
+    return {};
   }
 
   // The streams of every row, whether or not its logits are asked for: what is not finite must not become KV.
@@ -256,6 +285,8 @@ class Engine::Impl {
   std::vector<int32_t> tokens_;
   std::vector<BatchSegment> segments_;
   std::vector<HeadRow> head_rows_;
+  uint64_t fault_count_ = 0;  // mapped pages that had failed when the shards were last asked
+  Status damage_;             // of the weights; stays
 };
 
 Engine::Engine(const ModelConfig& config, const ModelWeights& weights, Backend& backend,

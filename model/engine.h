@@ -66,8 +66,10 @@ class Engine {
 
   // Feeds every sequence its tokens, as one batch. Errors: InvalidArgument for a token outside the
   // vocabulary, an empty feed, a sequence twice, more rows than max_rows, a position past max_positions
-  // (nothing has changed then); DataLoss when a state or a logit is not finite (the sequences are spoilt
-  // then: drop them).
+  // (nothing has changed then); what a sequence's BlockGuard answers; DataLoss when a state or a logit is not
+  // finite, or when mapped pages that were read are damaged. After the last two, logits and hidden states
+  // must not be used and the sequences are spoilt: drop them, or cut them back (model/sequence.h). Once a
+  // shard of the weights is damaged every call answers "weights are damaged: <path>: ...".
   base::Status Forward(std::span<const Feed> feeds);
 
   // The same for a draft stage. FailedPrecondition when the checkpoint ships no MTP head, or when the

@@ -142,14 +142,14 @@ Sequence Sequence::Fork() const {
   HF_CHECK(has_tail_);
   const int64_t blocks = complete_blocks();
   for (int64_t b = 0; b < blocks; ++b) HF_CHECK(!OwnsBlock(b));
-  Sequence fork(*this);
-  fork.KeepBlocks(blocks);
-  if (position_ % layout_->block_tokens == 0) return fork;
+  Sequence copy(*this);
+  copy.KeepBlocks(blocks);
+  if (position_ % layout_->block_tokens == 0) return copy;
   const auto bytes = static_cast<size_t>(layout_->block_bytes());
   auto started = std::make_unique_for_overwrite<std::byte[]>(bytes);
   std::memcpy(started.get(), owned_[static_cast<size_t>(blocks)].get(), bytes);
-  fork.AddBlock(std::move(started));
-  return fork;
+  copy.AddBlock(std::move(started));
+  return copy;
 }
 
 // --- First use ---

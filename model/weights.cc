@@ -56,6 +56,16 @@ Matrix Matrix::Rows(int64_t first, int64_t count) const {
   return part;
 }
 
+base::Status CheckShards(const ModelWeights& weights) {
+  for (const WeightShard& shard : weights.shards) {
+    if (!shard.mapping->damaged()) continue;
+    return base::DataLoss("weights are damaged: " + shard.path +
+                          ": a page could not be read; the file was truncated or its disk fails. Restore the "
+                          "file and start again");
+  }
+  return {};
+}
+
 float MatrixElement(const Matrix& m, int64_t r, int64_t c) {
   const std::byte* row = m.row(r);
   switch (m.format) {

@@ -125,6 +125,12 @@ struct MtpWeights {
   LayerWeights block;
 };
 
+// A file that matrices are views of.
+struct WeightShard {
+  std::string path;
+  const base::MappedFile* mapping = nullptr;
+};
+
 struct ModelWeights {
   Matrix embed;  // [vocab, D]
   std::vector<LayerWeights> layers;
@@ -132,7 +138,12 @@ struct ModelWeights {
   Vector norm;  // [D]
   Matrix head;  // [vocab, D]
   std::vector<MtpWeights> mtp;
+  std::vector<WeightShard> shards;  // empty when the weights are not mapped
 };
+
+// DataLoss, naming the file, when a page of a shard could not be read: the file was truncated or its disk
+// fails, and the page reads as zeros (base/mapping_faults.h). From then on nothing computed can be trusted.
+base::Status CheckShards(const ModelWeights& weights);
 
 // Which part of the model a tensor belongs to, for counts.
 enum class Part : uint8_t {
@@ -190,8 +201,8 @@ class Checkpoint {
  public:
   // Reads config.json, then maps every shard of model.safetensors.index.json (or model.safetensors alone) and
   // checks presence, dtype and shape of each tensor before returning. Errors name the file, the tensor, what
-  // was found and what was expected. Cost: page tables and small vectors; no weights are read but scales of
-  // dense matrices, which must hold no NaN.
+  // was found and what was expected; DataLoss when a shard cannot be read. Cost: page tables and small
+  // vectors; no weights are read but scales of dense matrices, which must hold no NaN.
   static base::StatusOr<std::unique_ptr<Checkpoint>> Open(base::FileSystem& fs, const std::string& directory);
 
   const ModelConfig& config() const { return config_; }
@@ -199,6 +210,8 @@ class Checkpoint {
   // Tensors of the shards that the configuration does not name; they are not used.
   const std::vector<std::string>& unused_tensors() const { return unused_; }
   const std::string& directory() const { return directory_; }
+  // Whether some page of a shard could not be read so far; CheckShards says of which.
+  bool damaged() const { return !CheckShards(weights_).ok(); }
 
  private:
   Checkpoint() = default;

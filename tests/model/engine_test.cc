@@ -3,6 +3,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
 
 #include "tests/model/checkpoint_testing.h"
 
@@ -196,6 +200,213 @@ TEST_F(EngineTest, ObserverSeesEveryLayerOfEveryRow) {
   ASSERT_TRUE(Forward(sequence, {1, 2}).ok());
   const std::vector<std::pair<int32_t, size_t>> want = {{0, 2 * 4 * 256}, {1, 2 * 4 * 256}, {2, 2 * 4 * 256}};
   EXPECT_EQ(seen, want);
+}
+
+// --- Files that go bad under a running engine ---
+
+class DamageTest : public ::testing::Test {
+ protected:
+  DamageTest() {
+    directory_ = ::testing::TempDir() + "damage_" + std::to_string(static_cast<unsigned>(::getpid()));
+    std::filesystem::remove_all(directory_);
+    const auto config = SynthConfig(SynthShape::kTiny, {.layers = 3, .experts = 4, .vocab = kVocab});
+    HF_CHECK(config.ok());
+    // Several shards, so that the error can name the right one.
+    HF_CHECK(WriteSynthCheckpoint(fs_, *config, directory_, {.seed = 1, .max_shard_bytes = 1 << 20}).ok());
+    auto opened = Checkpoint::Open(fs_, directory_);
+    HF_CHECK(opened.ok());
+    checkpoint_ = std::move(*opened);
+    backend_ = MakeCpuBackend({.threads = 2, .pin_threads = false});
+    engine_ = std::make_unique<Engine>(checkpoint_->config(), checkpoint_->weights(), *backend_,
+                                       EngineOptions{.max_rows = 128});
+  }
+  ~DamageTest() override { std::filesystem::remove_all(directory_); }
+
+  base::Status Forward(Engine& engine, Sequence& sequence, size_t count, int32_t first = 1) {
+    std::vector<int32_t> tokens(count);
+    for (size_t i = 0; i < count; ++i) tokens[i] = (first + static_cast<int32_t>(i) * 7) % kVocab;
+    const Feed feed{
+        .sequence = &sequence, .tokens = tokens, .logits = LogitRows::kLast, .logits_out = logits_};
+    return engine.Forward({&feed, 1});
+  }
+  base::Status Forward(Sequence& sequence, size_t count, int32_t first = 1) {
+    return Forward(*engine_, sequence, count, first);
+  }
+  static void CutOff(const std::string& path) { HF_CHECK(truncate(path.c_str(), 0) == 0); }
+
+  // A file with the bytes of a block, mapped; its planes.
+  struct BlockFile {
+    std::string path;
+    std::unique_ptr<base::MappedFile> mapped;
+    std::vector<const std::byte*> planes;
+  };
+  BlockFile StoreBlock(const std::string& name, const std::byte* block) {
+    const KvLayout& layout = engine_->kv_layout();
+    BlockFile file{.path = directory_ + "/" + name};
+    HF_CHECK(WriteFileAtomically(fs_, file.path, {block, static_cast<size_t>(layout.block_bytes())}).ok());
+    auto mapped = fs_.Map(file.path);
+    HF_CHECK(mapped.ok());
+    file.mapped = std::move(*mapped);
+    const std::byte* at = file.mapped->bytes().data();
+    for (const Plane& plane : layout.planes) {
+      file.planes.push_back(at);
+      at += plane.block_bytes();
+    }
+    return file;
+  }
+
+  base::FileSystem& fs_ = base::RealFileSystem();
+  std::string directory_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<float> logits_ = std::vector<float>(kVocab);
+};
+
+TEST_F(DamageTest, AShardThatIsCutOffEndsInAnErrorThatNamesIt) {
+  Sequence sequence = engine_->NewSequence();
+  ASSERT_TRUE(Forward(sequence, 5).ok());
+  EXPECT_FALSE(checkpoint_->damaged());
+  const std::string shard = checkpoint_->weights().shards.at(1).path;
+  CutOff(shard);
+  const base::Status status = Forward(sequence, 5);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(base::Message(status), HasSubstr("weights are damaged: " + shard + ": "));
+  EXPECT_EQ(sequence.position(), 5);
+  EXPECT_TRUE(checkpoint_->damaged());
+
+  // The pages are zeros now and fault no more; nothing is computed with them.
+  Sequence another = engine_->NewSequence();
+  EXPECT_EQ(Forward(another, 5), status);
+  EXPECT_EQ(another.position(), 0);
+  const std::vector<float> hidden(static_cast<size_t>(checkpoint_->config().hc_mult) *
+                                  static_cast<size_t>(checkpoint_->config().hidden_size));
+  const std::vector<int32_t> next = {1};
+  EXPECT_EQ(engine_->ForwardDraft(
+                {.sequence = &sequence, .next_tokens = next, .hidden = hidden, .logits_out = logits_}),
+            status);
+  // Nor by an engine that came later.
+  Engine late(checkpoint_->config(), checkpoint_->weights(), *backend_, {.max_rows = 128});
+  Sequence of_late = late.NewSequence();
+  EXPECT_EQ(Forward(late, of_late, 5), status);
+}
+
+TEST_F(DamageTest, ADraftReportsDamageToo) {
+  Sequence sequence = engine_->NewSequence();
+  ASSERT_TRUE(Forward(sequence, 5).ok());
+  for (const WeightShard& shard : checkpoint_->weights().shards) CutOff(shard.path);
+  const std::vector<float> hidden(static_cast<size_t>(checkpoint_->config().hc_mult) *
+                                  static_cast<size_t>(checkpoint_->config().hidden_size));
+  const std::vector<int32_t> next = {1};
+  const base::Status status = engine_->ForwardDraft(
+      {.sequence = &sequence, .next_tokens = next, .hidden = hidden, .logits_out = logits_});
+  EXPECT_THAT(base::Message(status), HasSubstr("weights are damaged: "));
+  EXPECT_EQ(sequence.draft_position(0), 0);
+}
+
+// Cuts each file off as soon as it is mapped.
+class CuttingFileSystem final : public base::FileSystem {
+ public:
+  base::StatusOr<std::unique_ptr<base::MappedFile>> Map(const std::string& path) override {
+    auto mapped = real_.Map(path);
+    HF_CHECK(mapped.ok());
+    // The header stays readable.
+    HF_CHECK(truncate(path.c_str(), static_cast<off_t>((*mapped)->bytes().size() / 2)) == 0);
+    return mapped;
+  }
+  base::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes) override {
+    return real_.ReadFile(path, max_bytes);
+  }
+  base::StatusOr<std::unique_ptr<base::File>> Open(const std::string&, base::OpenMode) override {
+    return No();
+  }
+  base::Status Rename(const std::string&, const std::string&) override { return No(); }
+  base::Status Remove(const std::string&) override { return No(); }
+  base::Status CreateDirectories(const std::string&) override { return No(); }
+  base::Status SyncDirectory(const std::string&) override { return No(); }
+  base::StatusOr<std::vector<base::DirectoryEntry>> List(const std::string&, size_t) override { return No(); }
+  base::StatusOr<base::FileStat> Stat(const std::string&) override { return No(); }
+  base::StatusOr<base::FileSystemInfo> Info(const std::string&) override { return No(); }
+  base::StatusOr<std::unique_ptr<base::FileLock>> Lock(const std::string&) override { return No(); }
+
+ private:
+  static base::Status No() { return base::Internal("not expected"); }
+  base::FileSystem& real_ = base::RealFileSystem();
+};
+
+TEST_F(DamageTest, AShardThatGoesBadWhileOpeningIsNotOpened) {
+  CuttingFileSystem cutting;
+  const base::Status status = Checkpoint::Open(cutting, directory_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(base::Message(status), HasSubstr("weights are damaged: " + directory_ + "/model-0000"));
+}
+
+// Knows its mapping.
+class MappingGuard final : public BlockGuard {
+ public:
+  explicit MappingGuard(const base::MappedFile& mapped) : mapped_(mapped) {}
+  base::Status Check(int64_t, int32_t) override { return {}; }
+  base::Status CheckMappings() override {
+    ++asked;
+    return mapped_.damaged() ? base::DataLoss("segment 7 is damaged") : base::Status();
+  }
+  int asked = 0;
+
+ private:
+  const base::MappedFile& mapped_;
+};
+
+TEST_F(DamageTest, ABlockThatGoesBadEndsOnlyTheSequencesThatReadIt) {
+  Sequence sequence = engine_->NewSequence();
+  ASSERT_TRUE(Forward(sequence, 128).ok());
+  std::vector<std::byte> tail(
+      static_cast<size_t>(BoundaryTailBytes(checkpoint_->config(), backend_->kv_mode())));
+  sequence.SaveTail(tail);
+  const HeapBlock block = sequence.TakeBlock(0);
+  const BlockFile bad = StoreBlock("bad", block.get());
+  const BlockFile good = StoreBlock("good", block.get());
+
+  const auto attach = [&](const BlockFile& file) {
+    Sequence s = engine_->NewSequence();
+    s.AppendLentBlock(file.planes, std::vector<uint8_t>(file.planes.size()));
+    HF_CHECK(s.RestoreTail(128, tail).ok());
+    return s;
+  };
+  Sequence unguarded = attach(bad);
+  Sequence guarded = attach(bad);
+  MappingGuard bad_guard(*bad.mapped);
+  guarded.set_guard(&bad_guard);
+  Sequence other = attach(good);
+  MappingGuard good_guard(*good.mapped);
+  other.set_guard(&good_guard);
+  ASSERT_TRUE(Forward(sequence, 1).ok());
+  const std::vector<float> want = logits_;
+  const int asked_before = good_guard.asked;
+
+  CutOff(bad.path);
+  const base::Status status = Forward(unguarded, 1);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_EQ(base::Message(status), "a mapped block is damaged");
+  EXPECT_EQ(unguarded.position(), 128);
+  // Its pages fault no more, but the sequence that shares them is told.
+  EXPECT_EQ(base::Message(Forward(guarded, 1)), "segment 7 is damaged");
+  EXPECT_EQ(base::Message(Forward(guarded, 1)), "segment 7 is damaged");
+  EXPECT_FALSE(checkpoint_->damaged());
+
+  ASSERT_TRUE(Forward(other, 1).ok());
+  EXPECT_EQ(logits_, want);
+  EXPECT_EQ(good_guard.asked, asked_before + 1);
+  ASSERT_TRUE(Forward(other, 1).ok());
+  EXPECT_EQ(good_guard.asked, asked_before + 1);  // once for each time that something went bad
+  ASSERT_TRUE(Forward(sequence, 1).ok());         // reads no mapped block
+
+  // Cut back and given good blocks, the sequence goes on with the same bits.
+  guarded.TruncateToBlocks(0);
+  guarded.AppendLentBlock(good.planes, std::vector<uint8_t>(good.planes.size()));
+  guarded.set_guard(&good_guard);
+  ASSERT_TRUE(guarded.RestoreTail(128, tail).ok());
+  ASSERT_TRUE(Forward(guarded, 1).ok());
+  EXPECT_EQ(logits_, want);
 }
 
 }  // namespace
