@@ -1,10 +1,12 @@
 """A stand-in for the tool dispatcher, until the real one can be run in batch.
 
 It keeps a tree of files in memory and answers calls by the data files in tools/data/, byte for byte as their README
-says. Not covered: ignore files, binary and very large files, regular expressions beyond what Python's re shares with ripgrep, real commands (bash
-answers from a table that the caller gives).
+says. Not covered: ignore files, binary and very large files, regular expressions beyond what Python's re shares with
+ripgrep, real commands (bash answers from a table that the caller gives).
 """
 
+import dataclasses
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -16,6 +18,9 @@ DATA = Path(__file__).resolve().parents[2] / "tools" / "data"
 def fill(template: str, **values) -> str:
     """Replaces each {x} once, never inside what was put in."""
     return re.sub(r"\{(\w+)\}", lambda m: str(values[m[1]]), template)
+
+
+OUTCOMES = json.loads((DATA / "outcomes.json").read_text())
 
 
 def load_profile(name: str = "nano") -> dict:
@@ -39,16 +44,42 @@ def whole_word(old: str) -> re.Pattern:
     return re.compile(before + re.escape(old) + after)
 
 
-class StandIn:
-    """files: path -> text. outputs: command -> (output, exit code)."""
+@dataclasses.dataclass
+class Event:
+    """Trouble at one call: before it, `files` are set by somebody else (None: the file is gone); with `unknown` its
+    outcome is not known, and it `happens` or not."""
+    files: dict = dataclasses.field(default_factory=dict)
+    unknown: bool = False
+    happens: bool = True
 
-    def __init__(self, files: dict[str, str], outputs: dict | None = None):
-        self.files, self.outputs = dict(files), outputs or {}
+
+class StandIn:
+    """files: path -> text. outputs: command -> (output, exit code). events: number of the call, from 0 -> Event."""
+
+    def __init__(self, files: dict[str, str], outputs: dict | None = None, events: dict | None = None):
+        self.files, self.outputs, self.events, self.calls = dict(files), outputs or {}, events or {}, 0
         self.tools = {load_tool(t)["function"]["name"]: load_tool(t) for t in load_profile()["tools"]}
 
     def call(self, name: str, arguments: dict) -> str:
+        event = self.events.get(self.calls, Event())
+        self.calls += 1
+        for path, text in event.files.items():
+            self.files[path] = text
+            if text is None:
+                del self.files[path]
         tool = self.tools[name]
-        return getattr(self, "_" + name)(tool["result"], tool["limits"], **arguments)
+        if event.unknown and not event.happens:
+            return OUTCOMES["unknown"]
+        result = getattr(self, "_" + name)(tool["result"], tool["limits"], **arguments)
+        return OUTCOMES["unknown"] if event.unknown else result
+
+    def tree_hash(self) -> str:
+        """SHA-256 over paths and contents, in the order of paths."""
+        digest = hashlib.sha256()
+        for path in sorted(self.files, key=str.encode):
+            for part in (path, self.files[path]):
+                digest.update(len(part.encode()).to_bytes(8, "little") + part.encode())
+        return digest.hexdigest()
 
     def _grep(self, result, limits, pattern: str) -> str:
         try:

@@ -25,16 +25,15 @@ from model.nano.muon import Optimizer
 from model.nano.net import Net
 
 TOKENIZER = Path(__file__).parent / "tokenizer.json"
-SHARD_EPISODES = 2000
+SHARD_EPISODES, SHARD_STEPS = 4000, 250
 
-# until: first step of the next stage; mix: level -> weight; quantised: the exported numerics are trained.
+# until: first step of the next stage; mix: skill -> weight; quantised: the exported numerics are trained.
 STAGES = [
-    {"until": 600, "tokens": 256, "batch": 12, "mix": {-1: 0.7, 0: 0.3}, "lr": 1.0, "quantised": False},
-    {"until": 820, "tokens": 256, "batch": 16, "mix": {-1: 0.3, 0: 0.7}, "lr": 1.0, "quantised": False},
-    {"until": 1600, "tokens": 384, "batch": 16, "mix": {-1: 0.15, 0: 0.25, 1: 0.6}, "lr": 1.0, "quantised": False},
-    {"until": 4000, "tokens": 512, "batch": 12, "mix": {-1: 0.1, 0: 0.1, 1: 0.3, 2: 0.5}, "lr": 1.0, "quantised": False},
-    {"until": 7000, "tokens": 768, "batch": 8, "mix": {1: 0.3, 2: 0.3, 3: 0.4}, "lr": 0.5, "quantised": False},
-    {"until": 9000, "tokens": 1024, "batch": 6, "mix": {1: 0.1, 2: 0.2, 3: 0.2, 4: 0.5}, "lr": 0.2, "quantised": True},
+    {"until": 600, "tokens": 256, "batch": 12, "mix": {"drill": 0.7, "line": 0.3}, "lr": 1.0},
+    {"until": 820, "tokens": 256, "batch": 16, "mix": {"drill": 0.3, "line": 0.7}, "lr": 1.0},
+    {"until": 1300, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.25, "find": 0.6}, "lr": 1.0},
+    {"until": 1800, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.25, "find": 0.6}, "lr": 0.5},
+    {"until": 4000, "tokens": 512, "batch": 12, "mix": {"drill": 0.1, "find": 0.4, "rename": 0.3, "set": 0.2}, "lr": 0.5},
 ]
 DENSE_STEPS = 200  # the indexer warms up while attention sees every entry
 WEIGHTS = {"rest": 0.1, "index": 0.1, "mtp": 0.2}
@@ -50,21 +49,21 @@ class Data:
         self.shards, self.sources = {}, {}
         cache.mkdir(parents=True, exist_ok=True)
 
-    def shard(self, split: str, level: int, number: int):
-        key = (split, level, number)
+    def shard(self, split: str, skill: str, number: int):
+        key = (split, skill, number)
         if key not in self.shards:
-            path = self.cache / f"{split}-{level}-{number}-{self.seed}.npz"
+            path = self.cache / f"{split}-{skill}-{number}-{self.seed}.npz"
             if not path.exists():
                 sources = self.sources.setdefault(split, episodes.Sources(split))
                 count = SHARD_EPISODES if split == "train" else 200
-                made = episodes.generate(level, count, self.seed * 1000 + number, split, self.holdfast, TOKENIZER, sources)
+                made = episodes.generate(skill, count, self.seed * 1000 + number, split, self.holdfast, TOKENIZER, sources)
                 numpy.savez_compressed(path, **dict(zip(("ids", "mask", "starts"), made)))
             loaded = numpy.load(path)
             self.shards[key] = tuple(loaded[k] for k in ("ids", "mask", "starts"))
         return self.shards[key]
 
-    def episode(self, split: str, level: int, number: int, index: int):
-        ids, mask, starts = self.shard(split, level, number)
+    def episode(self, split: str, skill: str, number: int, index: int):
+        ids, mask, starts = self.shard(split, skill, number)
         end = starts[index + 1] if index + 1 < len(starts) else len(ids)
         return ids[starts[index]:end], mask[starts[index]:end]
 
@@ -75,8 +74,8 @@ class Data:
         for _ in range(stage["batch"]):
             ids, mask = [], []
             while len(ids) < stage["tokens"] + 2:
-                level = rng.choices(list(stage["mix"]), stage["mix"].values())[0]
-                more = self.episode("train", level, step // 500, rng.randrange(SHARD_EPISODES))
+                skill = rng.choices(list(stage["mix"]), stage["mix"].values())[0]
+                more = self.episode("train", skill, step // SHARD_STEPS, rng.randrange(SHARD_EPISODES))
                 ids += more[0].tolist()
                 mask += more[1].tolist()
             rows.append(ids[:stage["tokens"] + 2])
@@ -131,7 +130,7 @@ class Trainer:
         return trainer
 
     def set_numerics(self, stage: dict):
-        on = stage["quantised"]
+        on = stage.get("quantised", False)
         wanted = quantise.Numerics(weights=on, kv=on, index=on, activations=on, bf16_products=self.optimizer.bf16,
                                    fused=self.fused and not on)
         vars(self.net.numerics).update(vars(wanted))
@@ -175,20 +174,21 @@ class Trainer:
         return self.net.entropy(states[where], targets[where], weights[where])
 
     @torch.no_grad()
-    def evaluate(self, data: Data, level: int, count: int = 40) -> dict:
+    def evaluate(self, data: Data, skill: str, count: int = 40) -> dict:
         """Teacher-forced, on names and packages not trained on. `solved`: every token of the model is the argmax,
         which is what greedy decoding without constraints needs to go through the episode without an error."""
         self.net.eval()
         tokens = copies = right = copies_right = solved = 0
         for i in range(count):
-            ids, mask = (torch.from_numpy(a.astype("int64")) for a in data.episode("eval", level, 0, i))
+            ids, mask = (torch.from_numpy(a.astype("int64")) for a in data.episode("eval", skill, 0, i))
             best = self.net.logits(self.net.states(self.net.streams(ids[None])))[0, :-1].argmax(-1)
             hit, kind = best == ids[1:], mask[1:]
             tokens, right = tokens + (kind > 0).sum().item(), right + (hit & (kind > 0)).sum().item()
             copies, copies_right = copies + (kind == 2).sum().item(), copies_right + (hit & (kind == 2)).sum().item()
             solved += bool(hit[kind > 0].all())
         self.net.train()
-        return {f"eval{level}": right / tokens, f"eval{level}_copy": copies_right / copies, f"eval{level}_solved": solved / count}
+        return {f"eval_{skill}": right / tokens, f"eval_{skill}_copy": copies_right / copies,
+                f"eval_{skill}_solved": solved / count}
 
 
 def len_vocab() -> int:
@@ -235,9 +235,9 @@ def main() -> int:
         if trainer.step % args.log_every == 0 or trainer.step == 1:
             line = {"step": trainer.step, "tokens": trainer.tokens, "seconds": round(trainer.seconds, 1)}
             if trainer.step % args.eval_every == 0:
-                for level in stage_of(trainer.step)["mix"]:
-                    if level >= 0:
-                        figures.update(trainer.evaluate(data, level))
+                for skill in stage_of(trainer.step)["mix"]:
+                    if skill != "drill":
+                        figures.update(trainer.evaluate(data, skill))
                 trainer.save(args.state)
             line.update({k: round(v, 4) for k, v in figures.items()})
             print(json.dumps(line), file=log, flush=True)
