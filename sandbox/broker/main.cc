@@ -1,0 +1,38 @@
+// holdfast-sandbox: the broker of the sandbox. The runtime starts it; people have no use for it, but for
+// `holdfast-sandbox version`.
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "sandbox/broker/broker.h"
+#include "sandbox/broker/kernel.h"
+#include "sandbox/broker/wire.h"
+
+namespace {
+
+constexpr int kRuntimeChannel = 3;
+
+int RunBroker() {
+  using holdfast::sandbox::Broker;
+  using holdfast::sandbox::Descriptor;
+  holdfast::sandbox::ResetSignals();
+  holdfast::sandbox::CloseFrom(kRuntimeChannel + 1);
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  Broker broker{Descriptor(kRuntimeChannel)};
+  broker.Run();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "broker") == 0) return RunBroker();
+  if (argc == 2 && std::strcmp(argv[1], "version") == 0) {
+    std::printf("holdfast-sandbox, protocol %u\n", unsigned{holdfast::sandbox::wire::kVersion});
+    return 0;
+  }
+  std::fputs("holdfast-sandbox is started by holdfast; usage: holdfast-sandbox broker | version\n", stderr);
+  return 2;
+}

@@ -1,0 +1,33 @@
+// Process 1 of a session: builds what the session sees, then starts a job for each request. It keeps the
+// capabilities of its own user namespace, and never runs a command itself; no job can see it.
+#pragma once
+
+#include <linux/filter.h>
+
+#include <vector>
+
+#include "sandbox/broker/descriptor.h"
+#include "sandbox/broker/wire.h"
+
+namespace holdfast::sandbox {
+
+// The ids inside: the command is user 1000 in the session, whoever it is outside.
+inline constexpr unsigned kInsideId = 1000;
+
+struct SessionStart {
+  wire::SessionSpec spec;
+  uint64_t id = 0;
+  Descriptor channel;    // to the broker
+  Descriptor workspace;  // detached, id-mapped mounts; only where the broker is root
+  Descriptor layer;
+  bool broker_is_root = false;
+  unsigned outside_uid = 0;  // of the broker, where it is not root
+  unsigned outside_gid = 0;
+  int landlock_abi = 0;  // 0: none, or not wanted
+  std::vector<sock_filter> filter;
+};
+
+// The life of the process; it was just cloned into its namespaces, its ids not mapped yet.
+[[noreturn]] void RunSession(SessionStart start);
+
+}  // namespace holdfast::sandbox

@@ -1,0 +1,291 @@
+#include "sandbox/broker/session_root.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "sandbox/broker/mounts.h"
+
+namespace holdfast::sandbox {
+namespace {
+
+using wire::Failure;
+using wire::MountKind;
+using wire::Stage;
+
+constexpr char kLowerStage[] = "/.lower";
+constexpr char kLayerStage[] = "/.layer";
+constexpr char kHome[] = "/agent";
+constexpr uint64_t kRootBytes = 16 << 20;
+constexpr uint64_t kRootInodes = 8192;
+constexpr const char* kDevices[] = {"null", "zero", "full", "random", "urandom", "tty"};
+
+// What of /proc speaks of the machine instead of the job. Directories and files are covered by an empty one,
+// or, where programs read them, made read-only.
+constexpr const char* kProcReadOnly[] = {"/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs",
+                                         "/proc/sysrq-trigger"};
+constexpr const char* kProcHiddenFiles[] = {"/proc/kcore",       "/proc/keys",         "/proc/key-users",
+                                            "/proc/timer_list",  "/proc/kallsyms",     "/proc/kmsg",
+                                            "/proc/sched_debug", "/proc/latency_stats"};
+constexpr const char* kProcHiddenDirectories[] = {"/proc/acpi", "/proc/scsi", "/proc/asound"};
+
+Failure Fail(Stage stage, std::string detail) { return {stage, errno, std::move(detail)}; }
+
+struct Source {
+  const wire::MountEntry* entry = nullptr;
+  Descriptor mount;
+  std::string link;  // the entry is a symbolic link to this
+  bool directory = false;
+};
+
+struct Sources {
+  std::vector<Source> entries;
+  std::vector<std::pair<const char*, Descriptor>> devices;
+  Descriptor workspace;
+  Descriptor layer;
+};
+
+// Opens one entry of the plan; an absent one that is not required leaves nothing in `source`.
+Failure TakeSource(const wire::MountEntry& entry, Source& source) {
+  const bool follow = entry.kind == MountKind::kReadOnlyFollow;
+  struct stat stat;
+  if ((follow ? ::stat(entry.host.c_str(), &stat) : lstat(entry.host.c_str(), &stat)) != 0) {
+    if (!entry.required) return {};
+    return Fail(Stage::kSources, entry.host);
+  }
+  source.entry = &entry;
+  source.directory = S_ISDIR(stat.st_mode);
+  if (S_ISLNK(stat.st_mode)) {
+    std::string target(4096, '\0');
+    const ssize_t n = readlink(entry.host.c_str(), target.data(), target.size());
+    if (n <= 0) return Fail(Stage::kSources, entry.host);
+    source.link = target.substr(0, static_cast<size_t>(n));
+    return {};
+  }
+  if (!S_ISDIR(stat.st_mode) && !S_ISREG(stat.st_mode)) {
+    source.entry = nullptr;  // a socket or a device in a list of files is none of the session's business
+    return {};
+  }
+  source.mount =
+      CloneMount(entry.host.c_str(), {.read_only = entry.kind != MountKind::kReadWrite, .follow = follow});
+  if (!source.mount.valid()) return Fail(Stage::kSources, entry.host);
+  return {};
+}
+
+Failure TakeSources(const SessionStart& start, Sources& sources) {
+  for (const wire::MountEntry& entry : start.spec.mounts) {
+    Source source;
+    if (entry.kind == MountKind::kMask) {
+      source.entry = &entry;
+    } else if (Failure failure = TakeSource(entry, source); !failure.ok()) {
+      return failure;
+    }
+    if (source.entry != nullptr) sources.entries.push_back(std::move(source));
+  }
+  for (const char* name : kDevices) {
+    const std::string path = std::string("/dev/") + name;
+    Descriptor device = CloneMount(path.c_str(), {.read_only = false, .devices = true});
+    if (!device.valid()) return Fail(Stage::kDevices, path);
+    sources.devices.emplace_back(name, std::move(device));
+  }
+  if (start.broker_is_root) return {};  // the broker made these two, id-mapped
+  const bool overlay = start.spec.overlay;
+  sources.workspace = CloneMount(start.spec.workspace_host.c_str(), {.read_only = overlay, .follow = true});
+  if (!sources.workspace.valid()) return Fail(Stage::kWorkspace, start.spec.workspace_host);
+  if (overlay) {
+    sources.layer = CloneMount(start.spec.layer.c_str(), {.read_only = false, .follow = true});
+    if (!sources.layer.valid()) return Fail(Stage::kOverlay, start.spec.layer);
+  }
+  return {};
+}
+
+Failure AttachTmpfs(RootBuilder& root, const char* path, uint64_t bytes, uint64_t inodes, const char* mode) {
+  const Descriptor mount = NewTmpfs(bytes, inodes, mode);
+  if (!mount.valid() || !root.Attach(mount.get(), path, true)) return Fail(Stage::kTemporary, path);
+  return {};
+}
+
+Failure FillDevices(RootBuilder& root, const Sources& sources, const wire::SessionSpec& spec) {
+  const Descriptor dev = NewTmpfs(65'536, 64, "0755");
+  if (!dev.valid() || !root.Attach(dev.get(), "/dev", true)) return Fail(Stage::kDevices, "/dev");
+  for (const auto& [name, mount] : sources.devices) {
+    if (!root.Attach(mount.get(), std::string("/dev/") + name, false)) return Fail(Stage::kDevices, name);
+  }
+  const std::pair<const char*, const char*> links[] = {{"/dev/fd", "/proc/self/fd"},
+                                                       {"/dev/stdin", "/proc/self/fd/0"},
+                                                       {"/dev/stdout", "/proc/self/fd/1"},
+                                                       {"/dev/stderr", "/proc/self/fd/2"},
+                                                       {"/dev/ptmx", "pts/ptmx"}};
+  for (const auto& [path, target] : links) {
+    if (!root.MakeLink(path, target)) return Fail(Stage::kDevices, path);
+  }
+  if (!root.MakeDirectory("/dev/pts") || !root.MakeDirectory("/dev/shm"))
+    return Fail(Stage::kDevices, "/dev");
+  if (!MakeReadOnly(dev.get(), false)) return Fail(Stage::kDevices, "/dev read-only");
+  return AttachTmpfs(root, "/dev/shm", spec.shm_bytes, spec.tmp_inodes, "1777");
+}
+
+// Files that name things of the host are made anew.
+Failure FillEtc(RootBuilder& root) {
+  const std::pair<const char*, const char*> files[] = {
+      {"/etc/passwd",
+       "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:1000:1000:agent:/agent:/bin/bash\n"
+       "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"},
+      {"/etc/group", "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n"},
+      {"/etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"},
+      {"/etc/hostname", "sandbox\n"}};
+  for (const auto& [path, content] : files) {
+    if (!root.MakeFile(path, content)) return Fail(Stage::kRoot, path);
+  }
+  return {};
+}
+
+Failure FillSystem(RootBuilder& root, const Sources& sources) {
+  for (const Source& source : sources.entries) {
+    const std::string& inside = source.entry->inside;
+    bool good = true;
+    if (source.entry->kind == MountKind::kMask) continue;
+    if (!source.link.empty()) {
+      good = root.MakeLink(inside, source.link);
+    } else {
+      good = root.Attach(source.mount.get(), inside, source.directory);
+    }
+    if (!good) return Fail(Stage::kSources, inside);
+  }
+  return {};
+}
+
+Failure FillRoot(RootBuilder& root, const SessionStart& start, Sources& sources) {
+  const wire::SessionSpec& spec = start.spec;
+  if (Failure f = FillEtc(root); !f.ok()) return f;
+  if (Failure f = FillDevices(root, sources, spec); !f.ok()) return f;
+  // While the host's own is still in sight: the kernel gives a new one only to who sees a whole one already.
+  const Descriptor proc = NewInstance("proc", {});
+  if (!proc.valid() || !root.Attach(proc.get(), "/proc", true)) return Fail(Stage::kProc, "");
+  if (Failure f = AttachTmpfs(root, "/tmp", spec.tmp_bytes, spec.tmp_inodes, "1777"); !f.ok()) return f;
+  if (Failure f = AttachTmpfs(root, "/var/tmp", spec.tmp_bytes, spec.tmp_inodes, "1777"); !f.ok()) return f;
+  if (Failure f = AttachTmpfs(root, kHome, spec.home_bytes, spec.tmp_inodes, "0755"); !f.ok()) return f;
+  if (!root.MakeDirectory("/run")) return Fail(Stage::kRoot, "/run");
+  if (Failure f = FillSystem(root, sources); !f.ok()) return f;
+  const int workspace = start.broker_is_root ? start.workspace.get() : sources.workspace.get();
+  const int layer = start.broker_is_root ? start.layer.get() : sources.layer.get();
+  if (!spec.overlay) {
+    if (!root.Attach(workspace, spec.workspace_inside, true))
+      return Fail(Stage::kWorkspace, spec.workspace_inside);
+    return {};
+  }
+  if (!root.MakeDirectory(spec.workspace_inside)) return Fail(Stage::kWorkspace, spec.workspace_inside);
+  if (!root.Attach(workspace, kLowerStage, true)) return Fail(Stage::kOverlay, "workspace");
+  if (!root.Attach(layer, kLayerStage, true)) return Fail(Stage::kOverlay, "layer");
+  return {};
+}
+
+Failure MountOverlay(const wire::SessionSpec& spec) {
+  const std::string stage = kLayerStage;
+  const std::string upper = stage + "/upper", work = stage + "/work", index = work + "/work";
+  // Left behind by a session that was killed: with "volatile", overlayfs then refuses the layer, since a
+  // machine that went down could have torn it. Whoever owns the layer checks it against its manifest instead.
+  unlink((index + "/incompat/volatile/dirty").c_str());
+  rmdir((index + "/incompat/volatile").c_str());
+  rmdir((index + "/incompat").c_str());
+  const Descriptor mount = NewInstance("overlay", {{"lowerdir", kLowerStage},
+                                                   {"upperdir", upper.c_str()},
+                                                   {"workdir", work.c_str()},
+                                                   {"userxattr", nullptr},
+                                                   {"volatile", nullptr}});
+  if (!mount.valid()) return Fail(Stage::kOverlay, "mount");
+  mount_attr attr = {};
+  attr.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID;
+  if (mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attr, sizeof(attr)) != 0) {
+    return Fail(Stage::kOverlay, "attributes");
+  }
+  if (!AttachAt(mount.get(), spec.workspace_inside.c_str()))
+    return Fail(Stage::kOverlay, spec.workspace_inside);
+  for (const char* path : {kLowerStage, kLayerStage}) {
+    if (umount2(path, MNT_DETACH) != 0 || rmdir(path) != 0) return Fail(Stage::kOverlay, path);
+  }
+  return {};
+}
+
+// In direct mode: protected directories of the workspace become read-only mounts of themselves.
+Failure ProtectPaths(const wire::SessionSpec& spec) {
+  for (const wire::MountEntry& entry : spec.mounts) {
+    if (entry.kind != MountKind::kMask) continue;
+    const Descriptor mount = CloneMount(entry.inside.c_str(), {.read_only = true});
+    if (!mount.valid()) {
+      if (errno == ENOENT || errno == ENOTDIR) continue;
+      return Fail(Stage::kMasks, entry.inside);
+    }
+    if (!AttachAt(mount.get(), entry.inside.c_str())) return Fail(Stage::kMasks, entry.inside);
+  }
+  return {};
+}
+
+}  // namespace
+
+Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers) {
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return Fail(Stage::kRoot, "private");
+  Sources sources;
+  if (Failure f = TakeSources(start, sources); !f.ok()) return f;
+  const Descriptor root_mount = NewTmpfs(kRootBytes, kRootInodes, "0755");
+  if (!root_mount.valid()) return Fail(Stage::kRoot, "tmpfs");
+  // Any directory of the host will do for the moment; all sources are taken already.
+  if (!AttachAt(root_mount.get(), "/tmp") && !AttachAt(root_mount.get(), "/usr"))
+    return Fail(Stage::kRoot, "");
+  RootBuilder root(root_mount.get());
+  if (Failure f = FillRoot(root, start, sources); !f.ok()) return f;
+  if (fchdir(root_mount.get()) != 0 || syscall(SYS_pivot_root, ".", ".") != 0) return Fail(Stage::kPivot, "");
+  if (umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) return Fail(Stage::kPivot, "detach");
+  if (start.spec.overlay) {
+    if (Failure f = MountOverlay(start.spec); !f.ok()) return f;
+    layers |= wire::kLayerOverlay;
+  } else if (Failure f = ProtectPaths(start.spec); !f.ok()) {
+    return f;
+  }
+  if (!MakeReadOnly(root_mount.get(), false)) return Fail(Stage::kRoot, "read-only");
+  layers |= wire::kLayerMinimalRoot;
+  return {};
+}
+
+Failure BuildJobView() {
+  const Descriptor proc = NewInstance("proc", {});
+  if (!proc.valid()) return Fail(Stage::kProc, "");
+  if (umount2("/proc", MNT_DETACH) != 0 || !AttachAt(proc.get(), "/proc"))
+    return Fail(Stage::kProc, "attach");
+  for (const char* path : kProcReadOnly) {
+    const Descriptor copy = CloneMount(path, {.read_only = true});
+    if (!copy.valid() && errno == ENOENT) continue;
+    if (!copy.valid() || !AttachAt(copy.get(), path)) return Fail(Stage::kMasks, path);
+  }
+  for (const char* path : kProcHiddenFiles) {
+    if (access(path, F_OK) != 0) continue;
+    const Descriptor null = CloneMount("/dev/null", {.read_only = true, .devices = true});
+    if (!null.valid() || !AttachAt(null.get(), path)) return Fail(Stage::kMasks, path);
+  }
+  for (const char* path : kProcHiddenDirectories) {
+    if (access(path, F_OK) != 0) continue;
+    const Descriptor empty = NewTmpfs(4096, 1, "0555");
+    if (!empty.valid() || !AttachAt(empty.get(), path)) return Fail(Stage::kMasks, path);
+  }
+  // Its own terminals: a job must not open those of another.
+  const Descriptor pts =
+      NewInstance("devpts", {{"newinstance", nullptr}, {"ptmxmode", "0666"}, {"mode", "0620"}});
+  if (!pts.valid() || !AttachAt(pts.get(), "/dev/pts")) return Fail(Stage::kDevices, "/dev/pts");
+  return {};
+}
+
+std::vector<std::string> WritablePaths(const wire::SessionSpec& spec) {
+  std::vector<std::string> paths = {"/tmp", "/var/tmp", kHome, "/dev", "/proc", spec.workspace_inside};
+  for (const wire::MountEntry& entry : spec.mounts) {
+    if (entry.kind == MountKind::kReadWrite) paths.push_back(entry.inside);
+  }
+  return paths;
+}
+
+}  // namespace holdfast::sandbox
