@@ -228,6 +228,15 @@ void SetDsparkStages(const std::map<std::string, Located, std::less<>>& tensors,
   c.compress_ratios.resize(static_cast<size_t>(c.num_layers + stages), 0);
 }
 
+// So that what was mapped is what `before` describes.
+Status CheckUnchanged(base::FileSystem& fs, const std::string& path, const base::FileStat& before) {
+  HF_ASSIGN_OR_RETURN(const base::FileStat now, fs.Stat(path));
+  const bool same = now.inode == before.inode && now.device == before.device &&
+                    now.size_bytes == before.size_bytes && now.mtime_ns == before.mtime_ns &&
+                    now.ctime_ns == before.ctime_ns;
+  return same ? Status() : absl::UnavailableError(base::View(path + ": changed while it was opened"));
+}
+
 int64_t ExpertScaleBytes(const ModelConfig& c) {
   return int64_t{3} * c.num_experts * c.num_layers * c.moe_inter_size * (c.hidden_size / 32);
 }
@@ -253,9 +262,11 @@ StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(base::FileSystem& fs, con
     if (PrintableName(name) != name) {
       return InvalidArgument(directory + ": shard name \"" + PrintableName(name) + "\" is not printable");
     }
+    HF_ASSIGN_OR_RETURN(const base::FileStat stat, fs.Stat(paths.back()));
     HF_ASSIGN_OR_RETURN(auto mapping, fs.Map(paths.back()));
+    HF_RETURN_IF_ERROR(CheckUnchanged(fs, paths.back(), stat));
     HF_ASSIGN_OR_RETURN(Safetensors file, Safetensors::Parse(mapping->bytes(), paths.back()));
-    self->weights_.shards.push_back({paths.back(), mapping.get()});
+    self->weights_.shards.push_back({paths.back(), mapping.get(), stat});
     self->shards_.push_back(std::move(mapping));
     files.push_back(std::move(file));
     for (const auto& [tensor, view] : files.back().tensors()) {

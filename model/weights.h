@@ -129,6 +129,7 @@ struct MtpWeights {
 struct WeightShard {
   std::string path;
   const base::MappedFile* mapping = nullptr;
+  base::FileStat stat;  // of the file that was mapped, when it was
 };
 
 struct ModelWeights {
@@ -201,8 +202,9 @@ class Checkpoint {
  public:
   // Reads config.json, then maps every shard of model.safetensors.index.json (or model.safetensors alone) and
   // checks presence, dtype and shape of each tensor before returning. Errors name the file, the tensor, what
-  // was found and what was expected; DataLoss when a shard cannot be read. Cost: page tables and small
-  // vectors; no weights are read but scales of dense matrices, which must hold no NaN.
+  // was found and what was expected; DataLoss when a shard cannot be read, Unavailable when one was replaced
+  // or written meanwhile. Cost: page tables and small vectors; no weights are read but scales of dense
+  // matrices, which must hold no NaN.
   static base::StatusOr<std::unique_ptr<Checkpoint>> Open(base::FileSystem& fs, const std::string& directory);
 
   const ModelConfig& config() const { return config_; }

@@ -304,15 +304,12 @@ TEST_F(DamageTest, ADraftReportsDamageToo) {
   EXPECT_EQ(sequence.draft_position(0), 0);
 }
 
-// Cuts each file off as soon as it is mapped.
+// Cuts a file off when it was looked at for the `cut_at_look`th time: before it is mapped, or after.
 class CuttingFileSystem final : public base::FileSystem {
  public:
+  explicit CuttingFileSystem(int cut_at_look) : cut_at_look_(cut_at_look) {}
   base::StatusOr<std::unique_ptr<base::MappedFile>> Map(const std::string& path) override {
-    auto mapped = real_.Map(path);
-    HF_CHECK(mapped.ok());
-    // The header stays readable.
-    HF_CHECK(truncate(path.c_str(), static_cast<off_t>((*mapped)->bytes().size() / 2)) == 0);
-    return mapped;
+    return real_.Map(path);
   }
   base::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes) override {
     return real_.ReadFile(path, max_bytes);
@@ -325,20 +322,36 @@ class CuttingFileSystem final : public base::FileSystem {
   base::Status CreateDirectories(const std::string&) override { return No(); }
   base::Status SyncDirectory(const std::string&) override { return No(); }
   base::StatusOr<std::vector<base::DirectoryEntry>> List(const std::string&, size_t) override { return No(); }
-  base::StatusOr<base::FileStat> Stat(const std::string&) override { return No(); }
+  base::StatusOr<base::FileStat> Stat(const std::string& path) override {
+    auto stat = real_.Stat(path);
+    HF_CHECK(stat.ok());
+    if (++looks_ % 2 != cut_at_look_ % 2) return stat;
+    // The header stays readable.
+    HF_CHECK(truncate(path.c_str(), static_cast<off_t>(stat->size_bytes / 2)) == 0);
+    return stat;
+  }
   base::StatusOr<base::FileSystemInfo> Info(const std::string&) override { return No(); }
   base::StatusOr<std::unique_ptr<base::FileLock>> Lock(const std::string&) override { return No(); }
 
  private:
   static base::Status No() { return base::Internal("not expected"); }
   base::FileSystem& real_ = base::RealFileSystem();
+  const int cut_at_look_;
+  int looks_ = 0;
 };
 
 TEST_F(DamageTest, AShardThatGoesBadWhileOpeningIsNotOpened) {
-  CuttingFileSystem cutting;
+  CuttingFileSystem cutting(2);
   const base::Status status = Checkpoint::Open(cutting, directory_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   EXPECT_THAT(base::Message(status), HasSubstr("weights are damaged: " + directory_ + "/model-0000"));
+}
+
+TEST_F(DamageTest, AShardThatIsWrittenWhileOpeningIsNotOpened) {
+  CuttingFileSystem cutting(1);
+  const base::Status status = Checkpoint::Open(cutting, directory_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_THAT(base::Message(status), HasSubstr("changed while it was opened"));
 }
 
 // Knows its mapping.
