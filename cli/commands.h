@@ -11,6 +11,7 @@ class App;
 
 namespace holdfast::cli {
 
+void AddKv(CLI::App& parent, base::Status& result);
 void AddModelGenerate(CLI::App& parent, base::Status& result);
 void AddModelInfo(CLI::App& parent, base::Status& result);
 void AddModelLogits(CLI::App& parent, base::Status& result);

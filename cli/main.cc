@@ -20,6 +20,9 @@ int main(int argc, char** argv) {
   holdfast::cli::AddModelDetokenize(*model, result);
   holdfast::cli::AddModelRender(*model, result);
   holdfast::cli::AddModelParse(*model, result);
+  CLI::App* kv = app.add_subcommand("kv", "The KV block store: look at it, check it, make it smaller.");
+  kv->require_subcommand(1);
+  holdfast::cli::AddKv(*kv, result);
 
   CLI11_PARSE(app, argc, argv);
   if (result.ok()) return 0;

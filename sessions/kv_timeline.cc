@@ -1,6 +1,7 @@
 #include "sessions/kv_timeline.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -106,7 +107,7 @@ void KvTimeline::AttachTo(std::span<const memory::BlockKey> keys) {
   wanted_tails_.erase(wanted_tails_.begin(), wanted_tails_.upper_bound(position_));
 }
 
-void KvTimeline::LendFromStore(int64_t block, bool append) {
+bool KvTimeline::LendFromStore(int64_t block, bool append) {
   const size_t planes = cache_->layout_.planes.size();
   std::vector<const std::byte*>& addresses = cache_->addresses_;
   std::vector<uint8_t>& unchecked = cache_->unchecked_;
@@ -114,11 +115,13 @@ void KvTimeline::LendFromStore(int64_t block, bool append) {
   unchecked.resize(planes);
   if (cache_->store_.Lend(blocks_[static_cast<size_t>(block)], addresses, unchecked))
     in_memory_.push_back(block);
+  // A lost block has no addresses, and all of its planes are unchecked: the guard will say so.
   if (append) {
     sequence_->AppendLentBlock(addresses, unchecked);
-  } else {
+  } else if (addresses.front() != nullptr) {
     sequence_->LendBlock(block, addresses);
   }
+  return addresses.front() != nullptr;
 }
 
 void KvTimeline::Reattach() {
@@ -192,6 +195,7 @@ void KvTimeline::Fed(std::span<const int32_t> tokens, int64_t remaining) {
 
 void KvTimeline::Seal() {
   const auto size = static_cast<size_t>(cache_->layout_.block_tokens);
+  newest_ = BoundaryTail{};  // is no longer at the end
   size_t at = 0;
   for (; at + size <= started_.size(); at += size) {
     const auto block = static_cast<int64_t>(blocks_.size());
@@ -199,19 +203,18 @@ void KvTimeline::Seal() {
                                        std::span(started_).subspan(at, size)));
     end_ = cache_->store_.Append(end_, keys_.back(), sequence_->TakeBlock(block));
     blocks_.push_back(end_.id());
-    LendFromStore(block, /*append=*/false);
+    if (!LendFromStore(block, /*append=*/false)) return Reattach();
   }
   started_.erase(started_.begin(), started_.begin() + static_cast<ptrdiff_t>(at));
 }
 
 void KvTimeline::TakeTail(int64_t remaining) {
-  if (!started_.empty()) return;
+  if (!started_.empty() || !sequence_->has_tail() || position_ == 0) return;
   const bool wanted = TailWanted(position_);
   if (!wanted && remaining >= cache_->layout_.block_tokens) return;
   auto bytes = std::make_unique<std::byte[]>(static_cast<size_t>(cache_->tail_bytes_));
   sequence_->SaveTail({bytes.get(), static_cast<size_t>(cache_->tail_bytes_)});
   wanted_tails_.erase(position_);
-  newest_ = BoundaryTail{};
   if (wanted) {
     cache_->store_.PutTail(end_, std::move(bytes), /*periodic=*/true);
   } else {
@@ -226,8 +229,7 @@ void KvTimeline::WantTail(int64_t position) {
 
 void KvTimeline::StoreTail() {
   if (newest_.bytes == nullptr) return;
-  // The newest tail is at the end of the last complete block.
-  HF_CHECK(newest_.position == position_ - static_cast<int64_t>(started_.size()));
+  HF_CHECK(newest_.position == static_cast<int64_t>(blocks_.size()) * cache_->layout_.block_tokens);
   Keep({end_key(), newest_.position,
         cache_->store_.PutTail(end_, std::move(newest_.bytes), /*periodic=*/false)});
   newest_ = BoundaryTail{};
@@ -308,17 +310,23 @@ KvPin KvCache::Pin(const memory::BlockKey& end, std::span<const memory::BlockKey
 
 base::Status Prefill(model::Engine& engine, KvTimeline& timeline, std::span<const int32_t> tokens,
                      std::span<float> logits_out) {
-  while (!tokens.empty()) {
-    const int64_t all = static_cast<int64_t>(tokens.size());
-    const auto count = static_cast<size_t>(std::min<int64_t>(timeline.FeedLimit(all), engine.max_rows()));
-    const bool last = count == tokens.size() && !logits_out.empty();
+  const int64_t begin = timeline.position();
+  const int64_t end = begin + static_cast<int64_t>(tokens.size());
+  while (timeline.position() < end) {
+    if (timeline.position() < begin)
+      return base::DataLoss("a stored kv block was damaged; feed again from position " +
+                            std::to_string(timeline.position()));
+    const int64_t left = end - timeline.position();
+    const int64_t count = std::min<int64_t>(timeline.FeedLimit(left), engine.max_rows());
+    const auto chunk =
+        tokens.subspan(static_cast<size_t>(timeline.position() - begin), static_cast<size_t>(count));
+    const bool last = count == left && !logits_out.empty();
     const model::Feed feed{.sequence = &timeline.sequence(),
-                           .tokens = tokens.first(count),
+                           .tokens = chunk,
                            .logits = last ? model::LogitRows::kLast : model::LogitRows::kNone,
                            .logits_out = last ? logits_out : std::span<float>()};
     HF_RETURN_IF_ERROR(engine.Forward({&feed, 1}));
-    timeline.Fed(tokens.first(count), all - static_cast<int64_t>(count));
-    tokens = tokens.subspan(count);
+    timeline.Fed(chunk, left - count);
   }
   return absl::OkStatus();
 }

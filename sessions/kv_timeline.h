@@ -60,7 +60,8 @@ class KvTimeline {
 
   // Tells what a successful Forward has fed. `remaining` of the tokens at hand are still to come: the tail at
   // the last boundary among them is remembered. Hands completed blocks to the store; never waits for the disk
-  // (but for a block that the store has already and that this process has not read yet).
+  // (but for a block that the store has already and that this process has not read yet). Afterwards
+  // position() is lower in one rare case: a block that was stored turned out to be damaged just then.
   void Fed(std::span<const int32_t> tokens, int64_t remaining);
 
   // The tail at the last boundary at or below `position` will be kept as long as its block.
@@ -95,7 +96,7 @@ class KvTimeline {
  private:
   friend class KvCache;
   class Guard;
-  struct BoundaryTail {  // in this process's memory only
+  struct BoundaryTail {  // at the end of the last complete block; in this process's memory only
     int64_t position = 0;
     std::unique_ptr<std::byte[]> bytes;  // null: there is none
   };
@@ -112,7 +113,8 @@ class KvTimeline {
   void StoreTail();
   void Keep(StoredTail tail);
   bool TailWanted(int64_t position) const;
-  void LendFromStore(int64_t block, bool append);
+  // False when the store has lost the block.
+  bool LendFromStore(int64_t block, bool append);
   void ReleaseBlocks();
 
   KvCache* cache_;

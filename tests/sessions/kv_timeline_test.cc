@@ -185,6 +185,22 @@ TEST_F(KvTimelineTest, SettleMovesDurableBlocksOutOfMemory) {
   EXPECT_EQ(MustContinue(fork, tokens), small_.FromZero(tokens));
 }
 
+// Between the chunks of a long feed there is no tail at the end of the chain.
+TEST_F(KvTimelineTest, ForkAndRewindBetweenChunks) {
+  auto opened = Open();
+  const auto tokens = SmallTokens(1, 900);
+  KvTimeline line = opened->cache->Attach(tokens);
+  MustContinue(line, std::span(tokens).first(128));
+  const auto chunk = std::span(tokens).subspan(128, 128);
+  const model::Feed feed{.sequence = &line.sequence(), .tokens = chunk};
+  ASSERT_TRUE(small_.engine().Forward({&feed, 1}).ok());
+  line.Fed(chunk, 600);
+  KvTimeline fork = line.Fork(256);
+  line.Rewind(200);
+  EXPECT_EQ(MustContinue(fork, tokens), small_.FromZero(tokens));
+  EXPECT_EQ(MustContinue(line, tokens), small_.FromZero(tokens));
+}
+
 // The positions at which something might go wrong, against everything that can happen there.
 TEST_F(KvTimelineTest, BoundaryMatrix) {
   constexpr std::array<int64_t, 18> kPositions = {1,   3,   4,   5,   127, 128, 129,  131,  132,
