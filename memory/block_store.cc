@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <mutex>
 #include <optional>
 
 #include "base/check.h"
-#include "base/hash.h"
 #include "memory/kv/store_state.h"
 #include "memory/kv/store_writer.h"
 
@@ -23,6 +21,9 @@ namespace {
 
 NodeId ToNode(BlockId id) { return static_cast<NodeId>(id); }
 BlockId ToBlock(NodeId id) { return static_cast<BlockId>(id); }
+
+constexpr std::string_view kDiffers = "the same tokens gave other bytes than those stored";
+constexpr std::string_view kOtherLayout = "stored in another layout";
 
 base::Status CheckOptions(const BlockStoreOptions& options) {
   if (options.directory.empty()) return base::InvalidArgument("kv store: no directory was given");
@@ -53,8 +54,12 @@ class BlockStore::Impl {
   void AskForScanned(std::span<const Unchecked> blocks) const;
   bool CheckScanned(std::span<const NodeId> blocks);
   bool CopyTail(NodeId id, std::vector<std::byte>& out);
-  bool SameBytes(Node& node, const std::byte* bytes);
-  base::Status VerifySlot(kv::Location at, VerifyReport& report);
+  void PutInPlace(NodeId id, NodeId parent);
+  std::optional<kv::Location> ToCompare(NodeId id, const std::byte* bytes);
+  bool SameBytes(kv::Location at, const std::byte* bytes);
+  void BeginRead(NodeId id, PayloadKind kind) { ++state.index.at(id).payload(kind).readers; }
+  bool EndRead(NodeId id, PayloadKind kind, kv::Location at);
+  void VerifySlot(kv::Location at, VerifyReport& report);
 
   kv::StoreState state;
   std::mutex io_mu;  // taken before state.mu
@@ -126,7 +131,7 @@ void BlockStore::Unkeep(BlockId id) {
   const std::lock_guard guard(state.mu);
   Node& node = state.index.at(ToNode(id));
   HF_CHECK(node.tail_keepers > 0);
-  if (--node.tail_keepers == 0 && !node.periodic_tail) state.tails_let_go.push_back(ToNode(id));
+  if (--node.tail_keepers == 0 && !node.periodic_tail) state.tails_let_go.push_back(node.key);
   state.index.Settle(ToNode(id));
 }
 
@@ -164,12 +169,8 @@ std::vector<BlockStore::Impl::Unchecked> BlockStore::Impl::ScannedToCheck(std::s
       break;
     }
   }
-  for (const Unchecked& block : unchecked) {
-    const base::Status mapped = state.SegmentOf(block.at).Map();
-    if (mapped.ok()) continue;
-    state.QuarantineSegment(block.at.segment, base::Message(mapped));
-    break;  // some of the blocks are gone: the caller looks again
-  }
+  for (const Unchecked& block : unchecked)
+    if (!state.MapOrQuarantine(block.at)) break;  // some of the blocks are gone: the caller looks again
   return unchecked;
 }
 
@@ -218,6 +219,16 @@ bool BlockStore::Impl::CheckScanned(std::span<const NodeId> blocks) {
   return true;
 }
 
+// False when the payload is no longer what it was at `at`. BeginRead keeps it from being discarded, but not
+// from being quarantined; then its slot is never used again.
+bool BlockStore::Impl::EndRead(NodeId id, PayloadKind kind, kv::Location at) {
+  Payload& payload = state.index.at(id).payload(kind);
+  if (!payload.stored() || payload.at != at) return false;
+  --payload.readers;
+  state.index.Settle(id);
+  return true;
+}
+
 // False when the tail is not there any more, or was damaged and is quarantined now.
 bool BlockStore::Impl::CopyTail(NodeId id, std::vector<std::byte>& out) {
   kv::Location at;
@@ -234,21 +245,16 @@ bool BlockStore::Impl::CopyTail(NodeId id, std::vector<std::byte>& out) {
     }
     at = tail.at;
     sums_hash = tail.sums_hash;
-    const base::Status mapped = state.SegmentOf(at).Map();
-    if (!mapped.ok()) {
-      state.QuarantineSegment(at.segment, base::Message(mapped));
-      return false;
-    }
+    if (!state.MapOrQuarantine(at)) return false;
     segment = &state.SegmentOf(at);
-    ++state.index.at(id).tail_keepers;
+    BeginRead(id, PayloadKind::kTail);
   }
   segment->WillNeed(at.slot, at.slot, 0);
   std::memcpy(out.data(), segment->plane(at.slot, 0), out.size());
   const bool good = segment->CheckSums(at.slot, sums_hash) && segment->CheckPlane(at.slot, 0, out.data());
   const std::lock_guard guard(state.mu);
-  --state.index.at(id).tail_keepers;
-  const Payload& tail = state.index.at(id).tail;
-  if (!good && tail.stored() && tail.at == at) state.Quarantine(id, PayloadKind::kTail, "checksum mismatch");
+  if (EndRead(id, PayloadKind::kTail, at) && !good)
+    state.Quarantine(id, PayloadKind::kTail, "checksum mismatch");
   return good;
 }
 
@@ -276,6 +282,18 @@ Attachment BlockStore::Attach(const BlockKey& root, std::span<const BlockKey> ke
   }
 }
 
+BlockStore::Presence BlockStore::Look(const BlockKey& key) const {
+  const kv::StoreState& state = impl_->state;
+  const std::lock_guard guard(state.mu);
+  const auto id = state.index.Find(key);
+  if (!id.has_value()) return {};
+  const Node& node = state.index.at(*id);
+  return {.block = node.block.state != PayloadState::kAbsent,
+          .block_durable = node.block.state == PayloadState::kDurable,
+          .tail = node.tail.state != PayloadState::kAbsent,
+          .tail_durable = node.tail.state == PayloadState::kDurable};
+}
+
 ChainRef BlockStore::Pin(const BlockKey& key) {
   kv::StoreState& state = impl_->state;
   const std::lock_guard guard(state.mu);
@@ -295,17 +313,52 @@ TailRef BlockStore::PinTail(const BlockKey& key) {
   return TailRef(this, ToBlock(*id));
 }
 
-// Compares `bytes` with the copy of the store, wherever it is; a stored copy that is equal has been checked.
-bool BlockStore::Impl::SameBytes(Node& node, const std::byte* bytes) {
-  if (node.block.heap != nullptr) return std::memcmp(node.block.heap.get(), bytes, state.block_bytes) == 0;
-  kv::Segment& segment = state.SegmentOf(node.block.at);
-  if (!segment.Map().ok()) return false;
+// Links a node that is being appended below `parent`. What a record said otherwise was forged.
+void BlockStore::Impl::PutInPlace(NodeId id, NodeId parent) {
+  HF_CHECK(id != parent);
+  Node& node = state.index.at(id);
+  if (node.parent != parent) {
+    if (node.parent != kv::kNoNode) {
+      HF_CHECK(node.block.heap == nullptr);  // one key has one parent
+      if (node.block.stored()) state.Quarantine(id, PayloadKind::kBlock, "stored below another block");
+      state.index.Unlink(id);
+    }
+    state.index.Link(id, state.index.at(parent).key);
+  }
+  state.index.at(id).depth = state.index.at(parent).depth + 1;
+}
+
+// Where the store's own copy of a block has to be read to compare it with `bytes`; none when there is no
+// copy, or when it is in memory and was compared here.
+std::optional<kv::Location> BlockStore::Impl::ToCompare(NodeId id, const std::byte* bytes) {
+  const Payload& payload = state.index.at(id).block;
+  if (payload.heap != nullptr) {
+    // Somebody may read there, so it stays.
+    if (std::memcmp(payload.heap.get(), bytes, state.block_bytes) != 0)
+      state.AddEvent(StoreEvent::Kind::kQuarantined,
+                     "block " + ShortName(state.index.at(id).key) + ": " + std::string(kDiffers));
+    return std::nullopt;
+  }
+  if (!payload.stored()) return std::nullopt;
+  const kv::Location at = payload.at;
+  if (!state.Usable(payload, PayloadKind::kBlock)) {
+    state.Quarantine(id, PayloadKind::kBlock, kOtherLayout);
+    return std::nullopt;
+  }
+  if (!state.MapOrQuarantine(at)) return std::nullopt;
+  return at;
+}
+
+bool BlockStore::Impl::SameBytes(kv::Location at, const std::byte* bytes) {
+  const kv::Segment* segment = nullptr;
+  {
+    const std::lock_guard guard(state.mu);
+    segment = &state.SegmentOf(at);
+  }
   for (size_t p = 0; p < state.block_planes.size(); ++p) {
-    if (std::memcmp(segment.plane(node.block.at.slot, p), bytes, state.block_planes[p]) != 0) return false;
+    if (std::memcmp(segment->plane(at.slot, p), bytes, state.block_planes[p]) != 0) return false;
     bytes += state.block_planes[p];
   }
-  node.checked = std::make_unique<uint8_t[]>(state.block_planes.size());
-  std::fill_n(node.checked.get(), state.block_planes.size(), uint8_t{1});
   return true;
 }
 
@@ -313,20 +366,26 @@ ChainRef BlockStore::Append(const ChainRef& parent, const BlockKey& key, std::un
   kv::StoreState& state = impl_->state;
   HF_CHECK(parent.store_ == this && !state.block_planes.empty());
   ChainRef chain;
+  NodeId id = kv::kNoNode;
+  std::optional<kv::Location> at;
   {
     const std::lock_guard guard(state.mu);
-    const NodeId id = state.index.FindOrAdd(key);
-    state.index.AddReference(id);
+    id = state.index.FindOrAdd(key);
+    state.index.AddReference(id);  // from here on nothing discards it
     chain = ChainRef(this, ToBlock(id));
-    state.index.Link(id, state.index.at(ToNode(parent.id_)).key);
+    impl_->PutInPlace(id, ToNode(parent.id_));
+    at = impl_->ToCompare(id, bytes.get());
+  }
+  const bool same = at.has_value() && impl_->SameBytes(*at, bytes.get());
+  {
+    const std::lock_guard guard(state.mu);
     Node& node = state.index.at(id);
-    if (state.Usable(node.block, PayloadKind::kBlock) && !impl_->SameBytes(node, bytes.get())) {
-      constexpr std::string_view kDiffers = "the same tokens gave other bytes than those stored";
-      if (node.block.stored()) {
-        state.Quarantine(id, PayloadKind::kBlock, kDiffers);
+    if (at.has_value() && node.block.stored() && node.block.at == *at) {
+      if (same) {
+        node.checked = std::make_unique<uint8_t[]>(state.block_planes.size());
+        std::fill_n(node.checked.get(), state.block_planes.size(), uint8_t{1});
       } else {
-        state.AddEvent(StoreEvent::Kind::kQuarantined,
-                       "block " + ShortName(key) + ": " + std::string(kDiffers));
+        state.Quarantine(id, PayloadKind::kBlock, kDiffers);
       }
     }
     if (node.block.state == PayloadState::kAbsent) state.Enqueue(id, PayloadKind::kBlock, std::move(bytes));
@@ -339,14 +398,23 @@ ChainRef BlockStore::Append(const ChainRef& parent, const BlockKey& key, std::un
 TailRef BlockStore::PutTail(const ChainRef& at, std::unique_ptr<std::byte[]> bytes, bool periodic) {
   kv::StoreState& state = impl_->state;
   HF_CHECK(at.store_ == this && state.options.tail_bytes > 0);
-  const std::lock_guard guard(state.mu);
-  Node& node = state.index.at(ToNode(at.id_));
-  ++node.tail_keepers;
-  if (node.tail.state == PayloadState::kAbsent) {
-    node.periodic_tail = periodic;
-    state.Enqueue(ToNode(at.id_), PayloadKind::kTail, std::move(bytes));
+  const NodeId id = ToNode(at.id_);
+  {
+    const std::lock_guard guard(state.mu);
+    Node& node = state.index.at(id);
+    ++node.tail_keepers;
+    if (node.tail.stored() && !state.Usable(node.tail, PayloadKind::kTail))
+      state.Quarantine(id, PayloadKind::kTail, kOtherLayout);
+    if (node.tail.state == PayloadState::kAbsent) {
+      node.periodic_tail = periodic;
+      state.Enqueue(id, PayloadKind::kTail, std::move(bytes));
+    } else if (periodic && !node.periodic_tail) {
+      node.periodic_tail = true;
+      if (node.tail.at.valid()) state.to_renew.push_back(node.tail.at);
+    }
+    state.index.Settle(id);
   }
-  state.index.Settle(ToNode(at.id_));
+  state.DeliverEvents();
   return TailRef(this, at.id_);
 }
 
@@ -356,14 +424,10 @@ void BlockStore::Drop(ChainRef chain) {
   NodeId id = ToNode(chain.id());
   chain.Reset();
   const std::lock_guard guard(state.mu);
-  const auto busy = [](const Payload& p) {  // being written, or waiting for a sync
-    return p.heap_users > 0 || p.state == PayloadState::kWritten ||
-           (p.state == PayloadState::kPending && p.at.valid());
-  };
   while (id != kv::kNoNode) {
     const Node& node = state.index.at(id);
     if (!node.has_payload() || node.references > 0 || node.children > 0 || node.tail_keepers > 0 ||
-        busy(node.block) || busy(node.tail))
+        node.block.busy() || node.tail.busy())
       return;
     const NodeId above = node.parent;
     const bool tail = node.tail.state != PayloadState::kAbsent;
@@ -379,10 +443,15 @@ void BlockStore::Drop(ChainRef chain) {
 bool BlockStore::Lend(BlockId block, std::span<const std::byte*> planes, std::span<uint8_t> unchecked) {
   kv::StoreState& state = impl_->state;
   HF_CHECK(planes.size() == state.block_planes.size() && unchecked.size() == planes.size());
+  std::fill(planes.begin(), planes.end(), nullptr);
+  std::fill(unchecked.begin(), unchecked.end(), uint8_t{1});
   const std::lock_guard guard(state.mu);
   Node& node = state.index.at(ToNode(block));
-  HF_CHECK(node.block.state != PayloadState::kAbsent);
-  if (node.block.state == PayloadState::kDurable && state.SegmentOf(node.block.at).mapped()) {
+  HF_CHECK(node.references > 0 || node.children > 0);
+  if (!state.Usable(node.block, PayloadKind::kBlock)) return false;
+  const bool durable = node.block.state == PayloadState::kDurable;
+  if (node.block.heap == nullptr && !state.MapOrQuarantine(node.block.at)) return false;
+  if (durable && state.SegmentOf(node.block.at).mapped()) {
     const kv::Segment& segment = state.SegmentOf(node.block.at);
     for (size_t p = 0; p < planes.size(); ++p) {
       planes[p] = segment.plane(node.block.at.slot, p);
@@ -390,7 +459,6 @@ bool BlockStore::Lend(BlockId block, std::span<const std::byte*> planes, std::sp
     }
     return false;
   }
-  HF_CHECK(node.block.heap != nullptr);
   ++node.block.heap_users;
   size_t at = 0;
   for (size_t p = 0; p < planes.size(); ++p) {
@@ -429,7 +497,8 @@ base::Status BlockStore::CheckPlane(BlockId block, size_t plane, const std::byte
   {
     const std::lock_guard guard(state.mu);
     const Payload& payload = state.index.at(id).block;
-    if (!payload.stored() || !state.SegmentOf(payload.at).mapped()) return lost();
+    if (!payload.stored() || !state.Usable(payload, PayloadKind::kBlock)) return lost();
+    if (plane >= state.block_planes.size() || !state.SegmentOf(payload.at).mapped()) return lost();
     where = payload.at;
     sums_hash = payload.sums_hash;
     segment = &state.SegmentOf(where);
@@ -494,7 +563,7 @@ base::Status BlockStore::Sync() {
 
 base::Status BlockStore::persistence() const {
   const std::lock_guard guard(impl_->state.mu);
-  return impl_->state.persistence;
+  return impl_->state.persistence();
 }
 
 base::Status BlockStore::EvictTo(uint64_t bytes) {
@@ -505,32 +574,33 @@ base::Status BlockStore::EvictTo(uint64_t bytes) {
 void BlockStore::DropUnkeptTails() {
   kv::StoreState& state = impl_->state;
   const std::lock_guard guard(state.mu);
-  state.index.ForEach([&](NodeId id, const Node& node) {
-    if (node.tail.stored() && node.tail_keepers == 0 && !node.periodic_tail) state.tails_let_go.push_back(id);
+  state.index.ForEach([&](NodeId, const Node& node) {
+    if (node.tail.state != PayloadState::kAbsent && node.tail_keepers == 0 && !node.periodic_tail)
+      state.tails_let_go.push_back(node.key);
   });
 }
 
-base::Status BlockStore::Impl::VerifySlot(kv::Location at, VerifyReport& report) {
-  kv::Segment* segment = nullptr;
+void BlockStore::Impl::VerifySlot(kv::Location at, VerifyReport& report) {
+  const kv::Segment* segment = nullptr;
   NodeId id = kv::kNoNode;
   uint64_t sums_hash = 0;
   PayloadKind kind = PayloadKind::kBlock;
   {
     const std::lock_guard guard(state.mu);
     const kv::SegmentState& entry = state.segments.at(at.segment);
-    if (entry.file == nullptr || entry.owner[at.slot] >= kv::kBadSlot) return absl::OkStatus();
+    if (entry.file == nullptr || entry.owner[at.slot] >= kv::kBadSlot) return;
     id = entry.owner[at.slot];
     segment = entry.file.get();
-    if (segment->geometry().kind == kv::SegmentKind::kTails) kind = PayloadKind::kTail;
+    kind = kv::PayloadOf(segment->geometry().kind);
     const Payload& payload = state.index.at(id).payload(kind);
-    if (payload.state != PayloadState::kDurable) return absl::OkStatus();
+    if (payload.state != PayloadState::kDurable) return;
     sums_hash = payload.sums_hash;
-    if (const base::Status mapped = segment->Map(); !mapped.ok()) {
-      report.damaged += entry.used;
-      state.QuarantineSegment(at.segment, base::Message(mapped));
-      return absl::OkStatus();
+    const uint32_t used = entry.used;
+    if (!state.MapOrQuarantine(at)) {
+      report.damaged += used;
+      return;
     }
-    state.index.AddReference(id);
+    BeginRead(id, kind);
   }
   bool good = segment->CheckSums(at.slot, sums_hash);
   for (size_t p = 0; good && p < segment->geometry().plane_bytes.size(); ++p)
@@ -538,35 +608,31 @@ base::Status BlockStore::Impl::VerifySlot(kv::Location at, VerifyReport& report)
   ++report.slots;
   report.bytes += segment->geometry().slot_bytes;
   const std::lock_guard guard(state.mu);
-  const Payload& payload = state.index.at(id).payload(kind);
-  if (!good && payload.stored() && payload.at == at) {
-    ++report.damaged;
-    state.Quarantine(id, kind, "checksum mismatch");
-  }
-  state.index.DropReference(id, 0);
-  return absl::OkStatus();
+  if (!EndRead(id, kind, at) || good) return;
+  ++report.damaged;
+  state.Quarantine(id, kind, "checksum mismatch");
 }
 
+// What is removed meanwhile is passed over, and what is added too.
 base::StatusOr<VerifyReport> BlockStore::Verify(const std::function<void(uint64_t, uint64_t)>& progress,
                                                 std::stop_token stop) {
-  const std::lock_guard io(impl_->io_mu);
+  kv::StoreState& state = impl_->state;
   const uint64_t all = Stats().used_bytes;
   VerifyReport report;
-  uint32_t count = 0;
-  {
-    const std::lock_guard guard(impl_->state.mu);
-    count = impl_->state.segments.count();
-  }
-  for (uint32_t n = 0; n < count; ++n) {
-    size_t slots = 0;
-    {
-      const std::lock_guard guard(impl_->state.mu);
-      slots = impl_->state.segments.at(n).owner.size();
+  const auto slots_of = [&state](uint32_t n) -> std::optional<uint32_t> {
+    const std::lock_guard guard(state.mu);
+    if (n >= state.segments.count()) return std::nullopt;
+    return static_cast<uint32_t>(state.segments.at(n).owner.size());
+  };
+  for (uint32_t n = 0; const auto slots = slots_of(n); ++n) {
+    for (uint32_t slot = 0; slot < *slots; ++slot) {
+      impl_->VerifySlot({n, slot}, report);
+      if (!stop.stop_requested()) continue;
+      state.DeliverEvents();
+      return absl::CancelledError("the check was stopped");
     }
-    for (uint32_t slot = 0; slot < slots; ++slot) HF_RETURN_IF_ERROR(impl_->VerifySlot({n, slot}, report));
-    impl_->state.DeliverEvents();
+    state.DeliverEvents();
     if (progress) progress(report.bytes, all);
-    if (stop.stop_requested()) return absl::CancelledError("the check was stopped");
   }
   return report;
 }
@@ -639,11 +705,11 @@ std::vector<ChainInfo> BlockStore::Chains(size_t max) const {
       tail_seen |= node.tail.state != PayloadState::kAbsent;
       if (!tail_seen) ++from_tail;
       ++chain.blocks;
+      chain.complete = node.depth == 1;
       id = node.parent;
     }
     if (id != kv::kNoNode) {
       chain.top = state.index.at(id).key;
-      chain.complete = state.index.at(id).parent == kv::kNoNode;
     }
     chain.deepest_tail = tail_seen ? chain.blocks - from_tail : 0;
     chains.push_back(chain);

@@ -15,8 +15,9 @@
 // Disk full and I/O errors do not stop anybody: blocks stay in memory while they are used, persistence() says
 // why, an event is given, and every later Write tries again.
 //
-// Threads: all methods may be called from any thread. Write, Sync, Verify and EvictTo wait for the disk and
-// for each other; Attach reads what it checks; the others return at once.
+// Threads: all methods may be called from any thread. Write, Sync and EvictTo wait for the disk and for each
+// other; Verify, Attach and CheckPlane read what they check, Append what it compares; the others return at
+// once.
 // Source: DESIGN section 5; docs/formats/kv_segment.md; ADRs 0004 and 0005.
 #pragma once
 
@@ -182,17 +183,29 @@ class BlockStore {
   // Cost: a look-up for each key, and reading the scanned planes of what was not checked before.
   Attachment Attach(const BlockKey& root, std::span<const BlockKey> keys);
 
+  // What the store has of a key, without using it.
+  struct Presence {
+    bool block = false;
+    bool block_durable = false;
+    bool tail = false;
+    bool tail_durable = false;
+  };
+  Presence Look(const BlockKey& key) const;
+
   // A reference to a block that is known by key, to keep a session's chain; invalid when it is not stored.
   ChainRef Pin(const BlockKey& key);
   // The same for its tail.
   TailRef PinTail(const BlockKey& key);
 
   // Adds a block behind `parent`, with its planes one after another in `bytes`, and returns a reference to
-  // it. When the store has the block, `bytes` is freed; when its own copy differs, that one is quarantined
-  // and `bytes` takes its place. The caller then asks Lend where to read.
+  // it. When the store has the block, `bytes` is compared with it (read from the disk when nobody has used it
+  // yet) and freed. When a stored copy differs, it is quarantined and `bytes` takes its place; a copy in
+  // memory that differs stays, and is reported. The caller then asks Lend where to read. A key has one
+  // parent.
   ChainRef Append(const ChainRef& parent, const BlockKey& key, std::unique_ptr<std::byte[]> bytes);
 
-  // Stores the tail at the end of a block. `periodic` tails are kept as long as their block.
+  // Stores the tail at the end of a block; when it is there already, `bytes` is freed. `periodic` tails are
+  // kept as long as their block; a tail becomes one when anybody says so.
   TailRef PutTail(const ChainRef& at, std::unique_ptr<std::byte[]> bytes, bool periodic);
 
   // Drops `chain`, and removes its blocks from the end up to the first that is referenced or shared.
@@ -203,7 +216,8 @@ class BlockStore {
   // Gives the address of each plane of a referenced block, and which of them must be passed to CheckPlane
   // before use (1) or not (0). A block just written is checked again where it lies now. True when they lie in
   // memory that the store would free after writing: the caller holds them until ReleaseHeap, and should ask
-  // again when IsDurable.
+  // again when IsDurable. When the block was quarantined meanwhile, all addresses are null and all planes
+  // unchecked: CheckPlane then says DataLoss.
   bool Lend(BlockId block, std::span<const std::byte*> planes, std::span<uint8_t> unchecked);
   void ReleaseHeap(BlockId block);
   bool IsDurable(BlockId block) const;
@@ -213,7 +227,8 @@ class BlockStore {
   base::Status CheckPlane(BlockId block, size_t plane, const std::byte* at);
 
   // Quarantines all blocks of segments in which a mapped page could not be read. To be called after
-  // base::MappingFaultCount() has moved; true when there were any: every user must attach again.
+  // base::MappingFaultCount() has moved; true when there are such segments, also when they were quarantined
+  // before: whoever has not attached since the count moved must attach again.
   bool QuarantineDamaged();
 
   // --- Disk
@@ -222,7 +237,9 @@ class BlockStore {
   // the way of more; else why persistence is lost.
   base::Status Write(uint64_t bytes_max = UINT64_MAX);
 
-  // Writes all that is pending and makes it durable: after OK, everything appended before the call.
+  // Writes all that is pending and makes it durable: after OK, everything appended before the call. After an
+  // error (also when a file was removed or cut off behind our back) what was not made durable waits in memory
+  // for the next call.
   base::Status Sync();
 
   // OK, or why nothing is written at present.

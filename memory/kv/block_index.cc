@@ -1,6 +1,7 @@
 #include "memory/kv/block_index.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -33,12 +34,34 @@ NodeId BlockIndex::FindOrAdd(const BlockKey& key) {
 }
 
 void BlockIndex::Link(NodeId child, const BlockKey& parent) {
-  if (at(child).parent != kNoNode) return;
+  HF_CHECK(at(child).parent == kNoNode);
   const NodeId id = FindOrAdd(parent);
-  if (id == child) return;  // a forged record: no block is its own parent
   at(child).parent = id;
   ++at(id).children;
   Settle(id);
+}
+
+void BlockIndex::Unlink(NodeId child) {
+  const NodeId id = std::exchange(at(child).parent, kNoNode);
+  if (id == kNoNode) return;
+  --at(id).children;
+  Settle(id);
+}
+
+void BlockIndex::BreakRings() {
+  std::vector<uint32_t> seen_in(nodes_.size(), 0);  // the walk that has first come by
+  std::vector<NodeId> to_unlink;
+  uint32_t walk = 0;
+  for (size_t start = 0; start < nodes_.size(); ++start) {
+    ++walk;
+    NodeId id = static_cast<NodeId>(start);
+    while (id != kNoNode && seen_in[static_cast<size_t>(id)] == 0) {
+      seen_in[static_cast<size_t>(id)] = walk;
+      id = at(id).parent;
+    }
+    if (id != kNoNode && seen_in[static_cast<size_t>(id)] == walk) to_unlink.push_back(id);
+  }
+  for (const NodeId id : to_unlink) Unlink(id);
 }
 
 void BlockIndex::AddReference(NodeId id) {
@@ -57,11 +80,9 @@ void BlockIndex::DropReference(NodeId id, uint64_t now) {
 }
 
 bool BlockIndex::Evictable(const Node& node) {
-  const auto unwritten = [](const Payload& p) {
-    return p.state == PayloadState::kPending || p.state == PayloadState::kWritten || p.heap_users > 0;
-  };
+  const auto stays = [](const Payload& p) { return p.state == PayloadState::kPending || p.busy(); };
   return node.has_payload() && node.children == 0 && node.references == 0 && node.tail_keepers == 0 &&
-         !unwritten(node.block) && !unwritten(node.tail);
+         !stays(node.block) && !stays(node.tail);
 }
 
 void BlockIndex::Settle(NodeId id) {

@@ -45,10 +45,15 @@ struct Payload {
   PayloadState state = PayloadState::kAbsent;
   Location at;
   uint64_t sums_hash = 0;
+  uint64_t sequence = 0;  // of the record, when stored
   std::unique_ptr<std::byte[]> heap;
   uint32_t heap_users = 0;  // sequences that read at the address of `heap`
+  uint32_t readers = 0;     // calls that read in the slot `at` without the lock
+  bool writing = false;     // taken out of the queue: `heap` is being written
 
   bool stored() const { return state == PayloadState::kWritten || state == PayloadState::kDurable; }
+  // The node must stay as it is: somebody relies on slot or memory.
+  bool busy() const { return writing || readers > 0 || heap_users > 0 || state == PayloadState::kWritten; }
 };
 
 struct Node {
@@ -57,6 +62,7 @@ struct Node {
   uint32_t children = 0;
   uint32_t references = 0;
   uint32_t tail_keepers = 0;
+  uint32_t depth = 0;  // blocks from the first of the chain on, this one included; 0 for a root
   bool periodic_tail = false;
   uint64_t last_use = 0;
   Payload block;
@@ -79,8 +85,12 @@ class BlockIndex {
   Node& at(NodeId id) { return nodes_[static_cast<size_t>(id)]; }
   const Node& at(NodeId id) const { return nodes_[static_cast<size_t>(id)]; }
 
-  // Links a node below the node of `parent`, which is made when absent. Does nothing when already linked.
+  // Links a node, which must not be linked yet, below the node of `parent`, which is made when absent.
   void Link(NodeId child, const BlockKey& parent);
+  // Undoes it.
+  void Unlink(NodeId child);
+  // A forged store could link blocks in a ring, of which none could ever be evicted: unlinks one of each.
+  void BreakRings();
 
   void AddReference(NodeId id);
   // `now`: the time of last use that the node keeps.

@@ -43,6 +43,9 @@ base::StatusOr<SegmentGeometry> MakeGeometry(SegmentKind kind, uint64_t id, uint
                                              std::span<const uint32_t> plane_bytes) {
   if (kind != SegmentKind::kBlocks && kind != SegmentKind::kTails)
     return base::InvalidArgument("kv segment: unknown kind");
+  if (id > kSegmentIdMax)
+    return base::InvalidArgument("kv segment: number " + std::to_string(id) + " is beyond the last one, " +
+                                 std::to_string(kSegmentIdMax));
   if (slots == 0 || slots > kSegmentSlotsMax)
     return base::InvalidArgument("kv segment: " + std::to_string(slots) + " slots, 1 to " +
                                  std::to_string(kSegmentSlotsMax) + " are allowed");
@@ -110,6 +113,7 @@ std::string EncodeRecord(const SegmentGeometry& geometry, uint32_t slot, const S
   base::PutFixed64(out, record.sequence);
   base::PutFixed64(out, record.sums_hash);
   base::PutFixed32(out, record.periodic ? kPeriodicFlag : 0);
+  base::PutFixed32(out, record.depth);
   Pad(out, kRecordChecksumOffset);
   base::PutFixed64(out, RecordChecksum(geometry, slot, out));
   return out;
@@ -130,7 +134,9 @@ base::StatusOr<std::optional<SlotRecord>> DecodeRecord(const SegmentGeometry& ge
   record.sequence = in.Fixed64();
   record.sums_hash = in.Fixed64();
   const uint32_t flags = in.Fixed32();
-  if (!in.ok() || flags > kPeriodicFlag || !AllZero(body.subspan(in.offset())))
+  record.depth = in.Fixed32();
+  if (!in.ok() || record.sequence > kSequenceMax || flags > kPeriodicFlag ||
+      !AllZero(body.subspan(in.offset())))
     return base::DataLoss("malformed record");
   record.periodic = flags == kPeriodicFlag;
   return std::optional<SlotRecord>(record);
@@ -143,11 +149,11 @@ std::string SegmentFileName(SegmentKind kind, uint64_t id) {
 }
 
 std::optional<SegmentName> ParseSegmentFileName(std::string_view name) {
-  if (name.size() < 16 || name.size() > 24) return std::nullopt;
+  if (name.size() < 16 || name.size() > 19) return std::nullopt;
   const std::string_view digits = name.substr(0, name.size() - 4);
   uint64_t id = 0;
   for (const char c : digits) {
-    if (c < '0' || c > '9' || id > (UINT64_MAX - 9) / 10) return std::nullopt;
+    if (c < '0' || c > '9') return std::nullopt;
     id = id * 10 + static_cast<uint64_t>(c - '0');
   }
   const auto kind = name.ends_with(".kvb") ? SegmentKind::kBlocks : SegmentKind::kTails;

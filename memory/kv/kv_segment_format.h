@@ -23,11 +23,13 @@ inline constexpr char kSegmentMagic[8] = {'H', 'F', 'K', 'V', 'S', 'E', 'G', '\n
 inline constexpr uint32_t kSegmentVersion = 1;
 inline constexpr uint64_t kHeaderBytes = 4096;
 inline constexpr uint64_t kRecordBytes = 128;
+inline constexpr uint64_t kSegmentIdMax = 999'999'999'999'999;  // 15 digits
 inline constexpr uint32_t kSegmentSlotsMax = 4096;
 inline constexpr uint32_t kSegmentPlanesMax = 1000;
 inline constexpr uint32_t kPlaneBytesMax = 1u << 30;
 inline constexpr uint64_t kDataAlignment = 4096;
 inline constexpr uint64_t kPlaneAlignment = 64;
+inline constexpr uint64_t kSequenceMax = uint64_t{1} << 62;
 static_assert(kRecordBytes * 4 == 512, "a record never crosses a sector");
 
 enum class SegmentKind : uint32_t { kBlocks = 1, kTails = 2 };
@@ -59,9 +61,12 @@ base::StatusOr<SegmentGeometry> MakeGeometry(SegmentKind kind, uint64_t id, uint
 // What is known of the content of one slot.
 struct SlotRecord {
   BlockKey key;
-  BlockKey parent;         // of tails: zeros
-  uint64_t sequence = 0;   // order of writing in this store: stands for the time of use after a restart
+  BlockKey parent;  // of tails: zeros
+  // Order of writing in this store, kSequenceMax at most: of two records of one key the later one counts, and
+  // it stands for the time of use after a restart.
+  uint64_t sequence = 0;
   uint64_t sums_hash = 0;  // XXH3 of the slot's row of plane checksums
+  uint32_t depth = 0;      // of blocks: how many from the first of the chain on, this one included; tails: 0
   bool periodic = false;   // a tail that is kept as long as its block
 };
 

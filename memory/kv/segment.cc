@@ -8,6 +8,15 @@
 #include "base/hash.h"
 
 namespace holdfast::memory::kv {
+namespace {
+
+// EIO is DataLoss too (base/errno.h). Here that code means that bytes were seen to be wrong or gone; of an
+// I/O error only that is known, and what it hit may be read another time.
+base::Status IoError(const base::Status& status) {
+  return absl::IsDataLoss(status) ? absl::UnavailableError(status.message()) : status;
+}
+
+}  // namespace
 
 Segment::Segment(base::FileSystem& fs, std::string path, SegmentGeometry geometry,
                  std::unique_ptr<base::File> file, uint64_t inode)
@@ -40,21 +49,30 @@ base::StatusOr<std::unique_ptr<Segment>> Segment::Create(base::FileSystem& fs, c
 }
 
 base::StatusOr<std::unique_ptr<Segment>> Segment::Open(base::FileSystem& fs, const std::string& path) {
-  HF_ASSIGN_OR_RETURN(auto file, fs.Open(path, base::OpenMode::kReadWrite));
-  HF_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
-  HF_ASSIGN_OR_RETURN(const base::FileStat stat, fs.Stat(path));
+  std::unique_ptr<base::File> file;
+  uint64_t size = 0;
+  uint64_t inode = 0;
   std::vector<std::byte> page(kHeaderBytes);
-  HF_ASSIGN_OR_RETURN(const size_t read, file->ReadAt(0, page));
-  page.resize(read);
+  const auto read = [&]() -> base::Status {
+    HF_ASSIGN_OR_RETURN(file, fs.Open(path, base::OpenMode::kReadWrite));
+    HF_ASSIGN_OR_RETURN(size, file->Size());
+    HF_ASSIGN_OR_RETURN(const base::FileStat stat, fs.Stat(path));
+    inode = stat.inode;
+    HF_ASSIGN_OR_RETURN(const size_t bytes, file->ReadAt(0, page));
+    page.resize(bytes);
+    return absl::OkStatus();
+  };
+  if (const base::Status status = read(); !status.ok()) return IoError(status);
   HF_ASSIGN_OR_RETURN(SegmentGeometry geometry, DecodeHeader(page, size));
-  return std::unique_ptr<Segment>(new Segment(fs, path, std::move(geometry), std::move(file), stat.inode));
+  return std::unique_ptr<Segment>(new Segment(fs, path, std::move(geometry), std::move(file), inode));
 }
 
 base::StatusOr<Segment::Records> Segment::ReadRecords() {
   HF_ASSIGN_OR_RETURN(base::File* const file, OpenFile());
   std::vector<std::byte> table(geometry_.slots * kRecordBytes);
-  HF_ASSIGN_OR_RETURN(const size_t read, file->ReadAt(geometry_.record_offset(0), table));
-  if (read != table.size()) return base::DataLoss(path_ + ": the file ends inside the records");
+  const auto read = file->ReadAt(geometry_.record_offset(0), table);
+  if (!read.ok()) return IoError(read.status());
+  if (*read != table.size()) return base::DataLoss(path_ + ": the file ends inside the records");
   Records records;
   for (uint32_t slot = 0; slot < geometry_.slots; ++slot) {
     auto record = DecodeRecord(geometry_, slot, std::span(table).subspan(slot * kRecordBytes, kRecordBytes));
@@ -91,9 +109,14 @@ base::StatusOr<uint64_t> Segment::Write(uint32_t slot, const SlotRecord& record,
   HF_FAULT_POINT("memory.segment.planes_written");
   SlotRecord filled = record;
   filled.sums_hash = base::Xxh3(base::AsBytes(sums));
-  HF_RETURN_IF_ERROR(
-      file->WriteAt(geometry_.record_offset(slot), base::AsBytes(EncodeRecord(geometry_, slot, filled))));
+  HF_RETURN_IF_ERROR(WriteRecord(slot, filled));
   return filled.sums_hash;
+}
+
+base::Status Segment::WriteRecord(uint32_t slot, const SlotRecord& record) {
+  HF_CHECK(slot < geometry_.slots);
+  HF_ASSIGN_OR_RETURN(base::File* const file, OpenFile());
+  return file->WriteAt(geometry_.record_offset(slot), base::AsBytes(EncodeRecord(geometry_, slot, record)));
 }
 
 base::Status Segment::Erase(uint32_t slot) {
@@ -105,7 +128,9 @@ base::Status Segment::Erase(uint32_t slot) {
 base::StatusOr<base::File*> Segment::OpenFile() {
   if (file_ == nullptr) {
     HF_RETURN_IF_ERROR(CheckFile());
-    HF_ASSIGN_OR_RETURN(file_, fs_.Open(path_, base::OpenMode::kReadWrite));
+    auto file = fs_.Open(path_, base::OpenMode::kReadWrite);
+    if (!file.ok()) return IoError(file.status());
+    file_ = *std::move(file);
   }
   return file_.get();
 }
@@ -113,7 +138,7 @@ base::StatusOr<base::File*> Segment::OpenFile() {
 base::Status Segment::CheckFile() {
   const auto stat = fs_.Stat(path_);
   if (absl::IsNotFound(stat.status())) return base::DataLoss(path_ + ": the file was removed");
-  HF_RETURN_IF_ERROR(stat.status());
+  if (!stat.ok()) return IoError(stat.status());
   if (stat->inode != inode_) return base::DataLoss(path_ + ": the file was replaced");
   if (stat->size_bytes < geometry_.file_bytes) return base::DataLoss(path_ + ": the file was cut off");
   return absl::OkStatus();
@@ -123,7 +148,7 @@ base::Status Segment::Sync() {
   HF_RETURN_IF_ERROR(CheckFile());
   HF_FAULT_POINT("memory.segment.before_sync");
   HF_ASSIGN_OR_RETURN(base::File* const file, OpenFile());
-  HF_RETURN_IF_ERROR(size_is_new_ ? file->Sync() : file->DataSync());
+  HF_RETURN_IF_ERROR(IoError(size_is_new_ ? file->Sync() : file->DataSync()));
   size_is_new_ = false;
   return absl::OkStatus();
 }
@@ -131,7 +156,9 @@ base::Status Segment::Sync() {
 base::Status Segment::Map() {
   if (mapped()) return absl::OkStatus();
   HF_RETURN_IF_ERROR(CheckFile());
-  HF_ASSIGN_OR_RETURN(owned_mapping_, fs_.Map(path_));
+  auto mapping = fs_.Map(path_);
+  if (!mapping.ok()) return IoError(mapping.status());
+  owned_mapping_ = *std::move(mapping);
   if (owned_mapping_->bytes().size() < geometry_.file_bytes)
     return base::DataLoss(path_ + ": the file was cut off");
   mapping_.store(owned_mapping_.get(), std::memory_order_release);

@@ -32,7 +32,8 @@ class Segment {
   static base::StatusOr<std::unique_ptr<Segment>> Create(base::FileSystem& fs, const std::string& directory,
                                                          SegmentGeometry geometry);
 
-  // DataLoss when the header is damaged or the file too short, Unimplemented for another version.
+  // DataLoss when the header is damaged or the file too short, Unimplemented for another version; any other
+  // error says nothing about what is in the file.
   static base::StatusOr<std::unique_ptr<Segment>> Open(base::FileSystem& fs, const std::string& path);
 
   const SegmentGeometry& geometry() const { return geometry_; }
@@ -48,11 +49,14 @@ class Segment {
   // sums_hash, which is filled in. After an error the slot holds anything.
   base::StatusOr<uint64_t> Write(uint32_t slot, const SlotRecord& record, std::span<const std::byte> bytes);
 
+  // Replaces the record of a slot by one with the same sums_hash. Its sector has the old or the new one.
+  base::Status WriteRecord(uint32_t slot, const SlotRecord& record);
+
   // Empties the record. Not durable before Sync, and need not be.
   base::Status Erase(uint32_t slot);
 
-  // What was written is durable. DataLoss when the file was removed, replaced or cut off by someone else.
-  // After any error nothing is known about what was written since the last Sync.
+  // What was written is durable. DataLoss when the file was removed, replaced or cut off by someone else, and
+  // for no other reason. After any error nothing is known about what was written since the last Sync.
   base::Status Sync();
 
   // Gives the descriptor back, once everything is synced.

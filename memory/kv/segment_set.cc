@@ -38,10 +38,11 @@ void SegmentSet::MarkBad(Location at) {
   segments_[at.segment].owner[at.slot] = kBadSlot;
 }
 
-std::optional<Location> SegmentSet::Next(Location before) const {
+std::optional<Location> SegmentSet::Next(Location before, const std::vector<uint32_t>& plane_bytes) const {
   if (!before.valid()) return std::nullopt;
   const SegmentState& segment = segments_[before.segment];
   if (segment.file == nullptr || segment.retired) return std::nullopt;
+  if (segment.file->geometry().plane_bytes != plane_bytes) return std::nullopt;
   const uint32_t slot = before.slot + 1;
   if (slot >= segment.owner.size() || segment.owner[slot] != kNoNode) return std::nullopt;
   return Location{before.segment, slot};

@@ -27,8 +27,16 @@ struct SegmentState {
   bool retired = false;           // an I/O error was met: nothing more is written here
   bool dirty = false;             // written or erased since the last sync
   bool name_is_new = false;       // the directory is to be synced
+  bool heap_stays = false;        // could not be mapped: what is durable here is read in memory still
   std::vector<NodeId> unsynced;   // owners of slots written since the last good sync
 };
+
+inline PayloadKind PayloadOf(SegmentKind kind) {
+  return kind == SegmentKind::kBlocks ? PayloadKind::kBlock : PayloadKind::kTail;
+}
+inline SegmentKind KindOf(PayloadKind kind) {
+  return kind == PayloadKind::kBlock ? SegmentKind::kBlocks : SegmentKind::kTails;
+}
 
 class SegmentSet {
  public:
@@ -43,8 +51,8 @@ class SegmentSet {
   void Free(Location at);
   void MarkBad(Location at);
 
-  // The slot behind `before` when it is free.
-  std::optional<Location> Next(Location before) const;
+  // The slot behind `before` when it is free, in a segment with exactly these planes.
+  std::optional<Location> Next(Location before, const std::vector<uint32_t>& plane_bytes) const;
   // Any free slot of a segment with exactly these planes, of the segment with the most of them.
   std::optional<Location> AnyFree(SegmentKind kind, const std::vector<uint32_t>& plane_bytes) const;
   // How many slots a segment should have that goes on behind `before` (or starts a chain).

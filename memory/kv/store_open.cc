@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/coding.h"
+#include "base/hash.h"
 #include "memory/kv/store_state.h"
 
 namespace holdfast::memory::kv {
@@ -11,8 +12,41 @@ namespace {
 
 constexpr char kLockName[] = "LOCK";
 constexpr char kMarkName[] = "STORE";
-constexpr std::string_view kMark = "Holdfast KV store, version 1\n";
+constexpr char kMarkTempName[] = "STORE.tmp";  // base::WriteFileAtomically leaves it in a crash
 constexpr size_t kEntriesMax = 1'000'000;
+constexpr uint64_t kMarkBytesMax = 1024;
+
+// A line, and its checksum on another: a damaged mark is not taken for that of another version.
+std::string MarkOf(std::string_view version_line) {
+  std::string sum;
+  base::PutFixed64(sum, base::Xxh3(base::AsBytes(version_line)));
+  return std::string(version_line) + "\n" + base::ToHex(base::AsBytes(sum)) + "\n";
+}
+
+std::string OurMark() { return MarkOf("Holdfast KV store, version 1"); }
+
+enum class Mark { kOurs, kNone };
+
+// Whether the directory has the mark of a store. Without it, it must hold nothing but what a store may hold.
+base::StatusOr<Mark> ReadMark(const StoreState& state) {
+  const std::string& dir = state.options.directory;
+  const std::string path = dir + "/" + kMarkName;
+  const auto mark = state.fs.ReadFile(path, kMarkBytesMax);
+  if (mark.ok() && *mark == OurMark()) return Mark::kOurs;
+  if (mark.ok() && mark->starts_with("Holdfast KV store") &&
+      *mark == MarkOf(mark->substr(0, mark->find('\n'))))
+    return base::FailedPrecondition(path + ": written by another version of Holdfast; use another directory");
+  if (!mark.ok() && !absl::IsNotFound(mark.status()) && !absl::IsResourceExhausted(mark.status()))
+    return mark.status();
+  HF_ASSIGN_OR_RETURN(const auto entries, state.fs.List(dir, kEntriesMax));
+  for (const base::DirectoryEntry& entry : entries) {
+    if (entry.name == kLockName || entry.name == kMarkName || entry.name == kMarkTempName) continue;
+    if (ParseSegmentFileName(entry.name).has_value()) continue;
+    return base::FailedPrecondition(dir + ": not a kv store, and not empty (it has " + entry.name +
+                                    "); choose another directory");
+  }
+  return Mark::kNone;
+}
 
 base::Status LockDirectory(StoreState& state) {
   const std::string& dir = state.options.directory;
@@ -22,6 +56,7 @@ base::Status LockDirectory(StoreState& state) {
     return base::FailedPrecondition(dir + ": lies on a network file system (" + info.type +
                                     "), whose locks, mappings and syncs cannot be relied on; choose a "
                                     "directory on a local disk");
+  HF_RETURN_IF_ERROR(ReadMark(state).status());  // leaves no lock file in somebody else's directory
   auto lock = state.fs.Lock(dir + "/" + kLockName);
   if (absl::IsUnavailable(lock.status()))
     return base::Annotate(lock.status(), "the kv store is in use by another process");
@@ -30,20 +65,11 @@ base::Status LockDirectory(StoreState& state) {
   return absl::OkStatus();
 }
 
-base::Status CheckMark(StoreState& state, const std::vector<base::DirectoryEntry>& entries) {
-  const std::string path = state.options.directory + "/" + kMarkName;
-  const auto mark = state.fs.ReadFile(path, 1024);
-  if (mark.ok() && *mark == kMark) return absl::OkStatus();
-  if (mark.ok() && mark->starts_with("Holdfast KV store"))
-    return base::FailedPrecondition(path + ": written by another version of Holdfast; use another directory");
-  if (!mark.ok() && !absl::IsNotFound(mark.status())) return mark.status();
-  for (const base::DirectoryEntry& entry : entries) {
-    const bool ours = entry.name == kLockName || entry.name == std::string(kMarkName) + ".tmp";
-    if (!ours)
-      return base::FailedPrecondition(state.options.directory + ": not a kv store, and not empty (it has " +
-                                      entry.name + "); choose another directory");
-  }
-  return base::WriteFileAtomically(state.fs, path, base::AsBytes(kMark));
+base::Status MakeMark(StoreState& state) {
+  HF_ASSIGN_OR_RETURN(const Mark mark, ReadMark(state));
+  if (mark == Mark::kOurs) return absl::OkStatus();
+  return base::WriteFileAtomically(state.fs, state.options.directory + "/" + kMarkName,
+                                   base::AsBytes(OurMark()));
 }
 
 // A file that a crash left before its header was durable.
@@ -72,23 +98,33 @@ void SetAside(StoreState& state, const std::string& path, const base::Status& st
   state.AddEvent(StoreEvent::Kind::kQuarantined, path + ": " + base::Message(status) + "; left alone");
 }
 
-void Take(StoreState& state, Location at, PayloadKind kind, const SlotRecord& record) {
+// False for the older of two records of one key: it was written again, because a sync had failed or because
+// it had been given up.
+bool Take(StoreState& state, Location at, PayloadKind kind, const SlotRecord& record) {
+  state.now = std::max(state.now, record.sequence + 1);
   const NodeId id = state.index.FindOrAdd(record.key);
-  Payload& payload = state.index.at(id).payload(kind);
-  if (payload.state != PayloadState::kAbsent) {  // written twice, because a sync had failed in between
-    state.to_erase.push_back(at);
-    return;
+  Node& node = state.index.at(id);
+  Payload& payload = node.payload(kind);
+  if (payload.state != PayloadState::kAbsent) {
+    if (record.sequence <= payload.sequence) return false;
+    state.segments.Free(payload.at);
+    state.to_erase.push_back(payload.at);
+    if (kind == PayloadKind::kBlock) state.index.Unlink(id);
   }
   state.segments.Occupy(at, id);
   payload.state = PayloadState::kDurable;
   payload.at = at;
   payload.sums_hash = record.sums_hash;
-  Node& node = state.index.at(id);
+  payload.sequence = record.sequence;
   node.last_use = std::max(node.last_use, record.sequence);
-  state.now = std::max(state.now, record.sequence + 1);
-  if (kind == PayloadKind::kTail) node.periodic_tail = record.periodic;
-  if (kind == PayloadKind::kBlock) state.index.Link(id, record.parent);
+  if (kind == PayloadKind::kTail) {
+    node.periodic_tail = record.periodic;
+  } else {
+    node.depth = record.depth;
+    state.index.Link(id, record.parent);
+  }
   state.index.Settle(id);
+  return true;
 }
 
 base::Status ReadSegment(StoreState& state, const std::string& path, const SegmentName& name) {
@@ -97,31 +133,39 @@ base::Status ReadSegment(StoreState& state, const std::string& path, const Segme
     return base::DataLoss("the file has the name of another segment");
   HF_ASSIGN_OR_RETURN(const Segment::Records records, segment->ReadRecords());
   segment->CloseFile();
-  const PayloadKind kind = name.kind == SegmentKind::kBlocks ? PayloadKind::kBlock : PayloadKind::kTail;
   const uint32_t number = state.segments.Add(std::move(segment));
-  for (uint32_t slot = 0; slot < records.slots.size(); ++slot)
-    if (records.slots[slot].has_value()) Take(state, {number, slot}, kind, *records.slots[slot]);
+  for (uint32_t slot = 0; slot < records.slots.size(); ++slot) {
+    const auto& record = records.slots[slot];
+    if (record.has_value() && !Take(state, {number, slot}, PayloadOf(name.kind), *record))
+      state.to_erase.push_back({number, slot});
+  }
   for (const uint32_t slot : records.damaged) {
     ++state.quarantined;
     state.AddEvent(StoreEvent::Kind::kQuarantined,
                    path + ": slot " + std::to_string(slot) + ": damaged record");
     state.to_erase.push_back({number, slot});
   }
-  if (state.segments.at(number).used == 0) {
-    std::erase_if(state.to_erase, [number](const Location& at) { return at.segment == number; });
-    state.segments.Remove(number).reset();
-    return state.fs.Remove(path);
-  }
   return absl::OkStatus();
+}
+
+// Those without any block, and those of which all blocks were found in a later record elsewhere.
+void RemoveEmpty(StoreState& state) {
+  for (uint32_t n = 0; n < state.segments.count(); ++n) {
+    if (state.segments.at(n).file == nullptr || state.segments.at(n).used > 0) continue;
+    const base::Status removed = state.fs.Remove(state.segments.at(n).file->path());
+    if (!removed.ok() && !absl::IsNotFound(removed)) continue;  // tried again when the store is synced
+    std::erase_if(state.to_erase, [n](const Location& at) { return at.segment == n; });
+    state.segments.Remove(n).reset();
+  }
 }
 
 }  // namespace
 
 base::Status OpenStore(StoreState& state) {
   HF_RETURN_IF_ERROR(LockDirectory(state));
+  HF_RETURN_IF_ERROR(MakeMark(state));
   const std::string& dir = state.options.directory;
   HF_ASSIGN_OR_RETURN(const auto entries, state.fs.List(dir, kEntriesMax));
-  HF_RETURN_IF_ERROR(CheckMark(state, entries));
   for (const base::DirectoryEntry& entry : entries) {
     const auto name = ParseSegmentFileName(entry.name);
     if (!name.has_value()) continue;
@@ -130,6 +174,8 @@ base::Status OpenStore(StoreState& state) {
     const base::Status status = ReadSegment(state, path, *name);
     if (!status.ok()) SetAside(state, path, status);
   }
+  state.index.BreakRings();
+  RemoveEmpty(state);
   return absl::OkStatus();
 }
 

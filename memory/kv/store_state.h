@@ -39,11 +39,11 @@ class StoreState {
   std::unique_ptr<base::FileLock> lock;
   BlockIndex index;
   SegmentSet segments;
-  std::deque<PendingItem> pending;
-  std::vector<Location> to_erase;    // free or bad slots whose records are still on disk
-  std::vector<NodeId> tails_let_go;  // kept once, and no longer
-  base::Status persistence;
-  uint64_t now = 1;  // counts uses
+  std::deque<PendingItem> pending;     // each payload that is kPending and not being written, once
+  std::vector<Location> to_erase;      // free or bad slots whose records are still on disk
+  std::vector<Location> to_renew;      // slots of tails that have become periodic
+  std::vector<BlockKey> tails_let_go;  // kept once, and no longer
+  uint64_t now = 1;                    // counts uses
   uint64_t foreign_bytes = 0;
   uint64_t heap_bytes = 0;
   uint64_t pending_bytes = 0;
@@ -56,6 +56,7 @@ class StoreState {
     return kind == PayloadKind::kBlock ? block_bytes : options.tail_bytes;
   }
   Segment& SegmentOf(Location at) { return *segments.at(at.segment).file; }
+  SlotRecord RecordOf(NodeId id, PayloadKind kind) const;
   // A block or tail of this process's layout that is in memory or in a slot.
   bool Usable(const Payload& payload, PayloadKind kind) const;
   // `payload` goes into memory and waits to be written.
@@ -66,16 +67,28 @@ class StoreState {
   void TrimHeap(Payload& payload, PayloadKind kind);
   // Gives up slot and memory of a payload; the node may be gone afterwards.
   void Discard(NodeId id, PayloadKind kind);
-  // The bytes in the slot are not what was stored.
+  // The bytes in the slot are not what was stored: neither slot nor record are used again.
   void Quarantine(NodeId id, PayloadKind kind, std::string_view why);
+  // Nothing more is read from the file or written to it. What it holds is left there, to be found again after
+  // a restart if it can be read then.
   void QuarantineSegment(uint32_t number, std::string_view why);
+  // Maps the segment of a slot, or quarantines it; false then.
+  bool MapOrQuarantine(Location at);
   void AddEvent(StoreEvent::Kind kind, std::string message);
-  void SetPersistence(base::Status status);
+  // Why nothing is written has two sides, and each is believed only when it was tried.
+  void SetWriteProblem(base::Status status) { SetProblem(write_problem_, std::move(status)); }
+  void SetSyncProblem(base::Status status) { SetProblem(sync_problem_, std::move(status)); }
+  const base::Status& persistence() const { return write_problem_.ok() ? sync_problem_ : write_problem_; }
 
   // Wants mu free: hands events to options.on_event.
   void DeliverEvents();
 
  private:
+  void GiveUpSlot(NodeId id, PayloadKind kind);
+  void SetProblem(base::Status& problem, base::Status status);
+
+  base::Status write_problem_;      // guarded by mu
+  base::Status sync_problem_;       // guarded by mu
   std::mutex deliver_mu_;           // keeps events in order; taken before mu
   std::vector<StoreEvent> events_;  // guarded by mu
 };

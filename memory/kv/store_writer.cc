@@ -9,10 +9,6 @@
 namespace holdfast::memory::kv {
 namespace {
 
-SegmentKind KindOf(PayloadKind kind) {
-  return kind == PayloadKind::kBlock ? SegmentKind::kBlocks : SegmentKind::kTails;
-}
-
 // The largest power of two of slots that fits the target, within what is sensible.
 uint32_t SlotsMax(const BlockStoreOptions& options, uint64_t slot_bytes) {
   uint32_t slots = 1;
@@ -25,6 +21,15 @@ constexpr int kEvictedAtOnce = 256;
 
 }  // namespace
 
+// The file of a segment that is about to be changed; null when it is gone.
+Segment* StoreWriter::FileToChange(uint32_t number) {
+  const std::lock_guard guard(state_.mu);
+  SegmentState& segment = state_.segments.at(number);
+  if (segment.file == nullptr) return nullptr;
+  segment.dirty = true;
+  return segment.file.get();
+}
+
 // Erasures come before any new use of a slot: FindSlot gives none away while some are waiting.
 void StoreWriter::ApplyErasures() {
   std::vector<Location> to_erase;
@@ -33,44 +38,65 @@ void StoreWriter::ApplyErasures() {
     to_erase.swap(state_.to_erase);
   }
   for (const Location at : to_erase) {
-    Segment* file = nullptr;
-    {
-      const std::lock_guard guard(state_.mu);
-      SegmentState& segment = state_.segments.at(at.segment);
-      if (segment.file == nullptr) continue;
-      segment.dirty = true;
-      file = segment.file.get();
-    }
+    Segment* const file = FileToChange(at.segment);
+    if (file == nullptr) continue;
     // A record that stays is found again after a restart: an evicted block is right, a damaged one is
     // noticed.
     file->Erase(at.slot).IgnoreError();
+    const std::lock_guard guard(state_.mu);
+    // The sync opens it again. There may be more of them than a process may have descriptors.
+    if (state_.segments.at(at.segment).unsynced.empty()) file->CloseFile();
+  }
+}
+
+// Tails that have become periodic. When that fails they are kept in this process only.
+void StoreWriter::ApplyRenewals() {
+  std::vector<Location> to_renew;
+  {
+    const std::lock_guard guard(state_.mu);
+    to_renew.swap(state_.to_renew);
+  }
+  for (const Location at : to_renew) {
+    Segment* const file = FileToChange(at.segment);
+    if (file == nullptr) continue;
+    SlotRecord record;
+    {
+      const std::lock_guard guard(state_.mu);
+      const NodeId id = state_.segments.at(at.segment).owner[at.slot];
+      if (id >= kBadSlot || !state_.index.at(id).tail.stored()) continue;
+      record = state_.RecordOf(id, PayloadKind::kTail);
+    }
+    file->WriteRecord(at.slot, record).IgnoreError();
   }
 }
 
 std::optional<PendingItem> StoreWriter::NextPending() {
   const std::lock_guard guard(state_.mu);
-  while (!state_.pending.empty()) {
-    const PendingItem item = state_.pending.front();
-    state_.pending.pop_front();
-    if (state_.index.at(item.id).payload(item.kind).state == PayloadState::kPending) return item;
-  }
-  return std::nullopt;
+  if (state_.pending.empty()) return std::nullopt;
+  const PendingItem item = state_.pending.front();
+  state_.pending.pop_front();
+  Payload& payload = state_.index.at(item.id).payload(item.kind);
+  HF_CHECK(payload.state == PayloadState::kPending);
+  payload.writing = true;
+  return item;
 }
 
 base::Status StoreWriter::Write(uint64_t bytes_max) {
   ApplyErasures();
+  ApplyRenewals();
   for (uint64_t bytes = 0; bytes < bytes_max;) {
     const auto item = NextPending();
     if (!item.has_value()) break;
     base::Status status = WriteItem(*item);
     const std::lock_guard guard(state_.mu);
+    state_.index.at(item->id).payload(item->kind).writing = false;
     if (!status.ok()) {
       state_.pending.push_front(*item);
       DiscardUnusedPending();
-      state_.SetPersistence(status);
+      state_.SetWriteProblem(status);
       return status;
     }
-    state_.SetPersistence(absl::OkStatus());
+    state_.SetWriteProblem(absl::OkStatus());
     bytes += state_.BytesOf(item->kind);
   }
   return absl::OkStatus();
@@ -79,32 +105,28 @@ base::Status StoreWriter::Write(uint64_t bytes_max) {
 base::Status StoreWriter::WriteItem(const PendingItem& item) {
   HF_ASSIGN_OR_RETURN(const Location at, TakeSlot(item));
   SlotRecord record;
-  Segment* file = nullptr;
   std::span<const std::byte> bytes;
+  Segment* const file = FileToChange(at.segment);
   {
     const std::lock_guard guard(state_.mu);
-    const Node& node = state_.index.at(item.id);
-    record.key = node.key;
-    record.sequence = ++state_.now;
-    record.periodic = item.kind == PayloadKind::kTail && node.periodic_tail;
-    if (item.kind == PayloadKind::kBlock) record.parent = state_.index.at(node.parent).key;
-    bytes = {state_.index.at(item.id).payload(item.kind).heap.get(), state_.BytesOf(item.kind)};
-    SegmentState& segment = state_.segments.at(at.segment);
-    segment.dirty = true;
-    file = segment.file.get();
+    Payload& payload = state_.index.at(item.id).payload(item.kind);
+    payload.sequence = std::min(++state_.now, kSequenceMax);
+    record = state_.RecordOf(item.id, item.kind);
+    bytes = {payload.heap.get(), state_.BytesOf(item.kind)};
   }
   const auto sums_hash = file->Write(at.slot, record, bytes);
   const std::lock_guard guard(state_.mu);
   Payload& payload = state_.index.at(item.id).payload(item.kind);
+  SegmentState& segment = state_.segments.at(at.segment);
   if (!sums_hash.ok()) {
-    state_.segments.MarkBad(at);
-    state_.segments.at(at.segment).retired = true;
+    state_.segments.Free(at);  // nobody has read there
+    segment.retired |= !absl::IsResourceExhausted(sums_hash.status());
     payload.at = Location{};
     return sums_hash.status();
   }
   payload.state = PayloadState::kWritten;
   payload.sums_hash = *sums_hash;
-  state_.segments.at(at.segment).unsynced.push_back(item.id);
+  segment.unsynced.push_back(item.id);
   state_.pending_bytes -= state_.BytesOf(item.kind);
   state_.written_bytes += bytes.size() + file->geometry().sums_bytes() + kRecordBytes;
   return absl::OkStatus();
@@ -119,8 +141,7 @@ base::StatusOr<Location> StoreWriter::TakeSlot(const PendingItem& item) {
       crowded = true;
       continue;
     }
-    HF_ASSIGN_OR_RETURN(const bool evicted, EvictSome());
-    if (!evicted)
+    if (!EvictSome())
       return base::ResourceExhausted("no room for another block within " +
                                      std::to_string(state_.options.disk_bytes_max) +
                                      " bytes, and everything stored is in use");
@@ -138,7 +159,7 @@ std::optional<Location> StoreWriter::FindSlot(const PendingItem& item, bool crow
         const Node& node = state_.index.at(item.id);
         std::optional<Location> at;
         if (item.kind == PayloadKind::kBlock)
-          at = state_.segments.Next(state_.index.at(node.parent).block.at);
+          at = state_.segments.Next(state_.index.at(node.parent).block.at, state_.block_planes);
         if (!at.has_value() && (crowded || item.kind == PayloadKind::kTail))
           at = state_.segments.AnyFree(
               KindOf(item.kind), item.kind == PayloadKind::kBlock ? state_.block_planes : state_.tail_planes);
@@ -183,49 +204,51 @@ base::StatusOr<std::optional<Location>> StoreWriter::AddSegment(const PendingIte
   return std::optional<Location>(at);
 }
 
-base::StatusOr<bool> StoreWriter::EvictSome() {
+bool StoreWriter::EvictSome() {
   for (int evicted = 0; evicted < kEvictedAtOnce; ++evicted) {
-    std::optional<NodeId> leaf;
-    {
-      const std::lock_guard guard(state_.mu);
-      leaf = state_.index.OldestLeaf();
-    }
-    if (!leaf.has_value()) return evicted > 0;
-    HF_ASSIGN_OR_RETURN(const bool removed, Evict(*leaf));
+    const std::optional<std::vector<uint32_t>> emptied = EvictOldest();
+    if (!emptied.has_value()) return evicted > 0;
+    bool removed = false;
+    for (const uint32_t number : *emptied) removed |= RemoveSegment(number).ok();
     if (removed) return true;
   }
   return true;
 }
 
-base::StatusOr<bool> StoreWriter::Evict(NodeId id) {
+std::optional<std::vector<uint32_t>> StoreWriter::EvictOldest() {
+  const std::lock_guard guard(state_.mu);
+  const std::optional<NodeId> leaf = state_.index.OldestLeaf();
+  if (!leaf.has_value()) return std::nullopt;
   std::vector<uint32_t> emptied;
-  {
-    const std::lock_guard guard(state_.mu);
-    if (state_.index.OldestLeaf() != id) return false;  // used meanwhile
-    for (const PayloadKind kind : {PayloadKind::kTail, PayloadKind::kBlock}) {
-      const Payload& payload = state_.index.at(id).payload(kind);
-      if (payload.state == PayloadState::kAbsent) continue;
-      const uint32_t number = payload.at.segment;
-      if (kind == PayloadKind::kBlock) ++state_.evicted_blocks;
-      state_.Discard(id, kind);
-      if (state_.segments.at(number).used == 0) emptied.push_back(number);
-    }
+  for (const PayloadKind kind : {PayloadKind::kTail, PayloadKind::kBlock}) {
+    const Payload& payload = state_.index.at(*leaf).payload(kind);
+    if (payload.state == PayloadState::kAbsent) continue;
+    const uint32_t number = payload.at.segment;
+    if (kind == PayloadKind::kBlock) ++state_.evicted_blocks;
+    state_.Discard(*leaf, kind);
+    if (state_.segments.at(number).used == 0) emptied.push_back(number);
   }
-  for (const uint32_t number : emptied) HF_RETURN_IF_ERROR(RemoveSegment(number));
-  return !emptied.empty();
+  return emptied;
 }
 
 // A segment with bad slots stays: somebody may still read there.
 base::Status StoreWriter::RemoveSegment(uint32_t number) {
-  std::unique_ptr<Segment> file;
+  std::string path;
   {
     const std::lock_guard guard(state_.mu);
-    SegmentState& segment = state_.segments.at(number);
+    const SegmentState& segment = state_.segments.at(number);
+    if (segment.file == nullptr || segment.used > 0) return absl::OkStatus();
     if (std::count(segment.owner.begin(), segment.owner.end(), kBadSlot) > 0) return absl::OkStatus();
-    std::erase_if(state_.to_erase, [number](const Location& at) { return at.segment == number; });
-    file = state_.segments.Remove(number);
+    path = segment.file->path();
   }
-  return state_.fs.Remove(file->path());
+  // While it stands it counts.
+  const base::Status removed = state_.fs.Remove(path);
+  if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  std::unique_ptr<Segment> file;  // unmapped without the lock
+  const std::lock_guard guard(state_.mu);
+  std::erase_if(state_.to_erase, [number](const Location& at) { return at.segment == number; });
+  file = state_.segments.Remove(number);
+  return absl::OkStatus();
 }
 
 base::Status StoreWriter::RemoveEmptySegments() {
@@ -235,47 +258,57 @@ base::Status StoreWriter::RemoveEmptySegments() {
     for (uint32_t n = 0; n < state_.segments.count(); ++n)
       if (state_.segments.at(n).file != nullptr && state_.segments.at(n).used == 0) empty.push_back(n);
   }
-  for (const uint32_t n : empty) HF_RETURN_IF_ERROR(RemoveSegment(n));
-  return absl::OkStatus();
+  base::Status first;
+  for (const uint32_t n : empty) first.Update(RemoveSegment(n));
+  return first;
 }
 
 void StoreWriter::DropTailsLetGo() {
   const std::lock_guard guard(state_.mu);
-  for (const NodeId id : std::exchange(state_.tails_let_go, {})) {
-    const Node& node = state_.index.at(id);
+  for (const BlockKey& key : std::exchange(state_.tails_let_go, {})) {
+    const auto id = state_.index.Find(key);
+    if (!id.has_value()) continue;
+    const Node& node = state_.index.at(*id);
     if (node.tail_keepers > 0 || node.periodic_tail || node.tail.state == PayloadState::kAbsent) continue;
-    state_.Discard(id, PayloadKind::kTail);
+    if (node.tail.readers > 0) {
+      state_.tails_let_go.push_back(key);  // next time
+    } else {
+      state_.Discard(*id, PayloadKind::kTail);
+    }
   }
 }
 
-// Bytes that nobody uses and that cannot be written would only fill the memory.
+// Bytes that nobody uses and that cannot be written would only fill the memory. Children come after their
+// parents, so this goes from the end.
 void StoreWriter::DiscardUnusedPending() {
-  const auto items = state_.pending;
-  for (auto it = items.rbegin(); it != items.rend(); ++it) {
-    const Node& node = state_.index.at(it->id);
-    const Payload& payload = state_.index.at(it->id).payload(it->kind);
-    if (payload.state != PayloadState::kPending || payload.heap_users > 0) continue;
-    const bool used =
-        it->kind == PayloadKind::kBlock ? node.references > 0 || node.children > 0 : node.tail_keepers > 0;
-    if (!used) state_.Discard(it->id, it->kind);
+  for (size_t i = state_.pending.size(); i-- > 0;) {
+    const PendingItem item = state_.pending[i];
+    const Node& node = state_.index.at(item.id);
+    const bool used = item.kind == PayloadKind::kBlock
+                          ? node.references > 0 || node.children > 0 || node.block.heap_users > 0
+                          : node.tail_keepers > 0;
+    if (!used) state_.Discard(item.id, item.kind);
   }
 }
 
 base::Status StoreWriter::Sync() {
   DropTailsLetGo();
   const base::Status written = Write(UINT64_MAX);
-  const base::Status removed = RemoveEmptySegments();
+  RemoveEmptySegments().IgnoreError();  // tried again
   std::vector<uint32_t> dirty;
   {
     const std::lock_guard guard(state_.mu);
-    for (uint32_t n = 0; n < state_.segments.count(); ++n)
-      if (state_.segments.at(n).dirty && state_.segments.at(n).file != nullptr) dirty.push_back(n);
+    for (uint32_t n = 0; n < state_.segments.count(); ++n) {
+      const SegmentState& segment = state_.segments.at(n);
+      if (segment.file == nullptr) continue;
+      if (segment.heap_stays) TrimSegment(n);
+      if (segment.dirty) dirty.push_back(n);
+    }
   }
   const base::Status synced = SyncSegments(dirty);
-  if (synced.ok()) return written.ok() ? removed : written;
   const std::lock_guard guard(state_.mu);
-  state_.SetPersistence(synced);
-  return synced;
+  if (!synced.ok() || !dirty.empty()) state_.SetSyncProblem(synced);
+  return synced.ok() ? written : synced;
 }
 
 base::Status StoreWriter::SyncSegments(const std::vector<uint32_t>& numbers) {
@@ -313,43 +346,48 @@ base::Status StoreWriter::SyncSegments(const std::vector<uint32_t>& numbers) {
     if (name_is_new && !named.ok()) {
       failed(n, named);
     } else {
-      MakeDurable(n);
+      first.Update(MakeDurable(n));
     }
   }
   return first;
 }
 
 // After a failed sync the kernel may have dropped the pages: what was written since the last good one is
-// written again elsewhere, from memory.
+// written again elsewhere, from memory. When the file is gone, so is all that was in it.
 void StoreWriter::SyncFailed(uint32_t number, const base::Status& status) {
   const std::lock_guard guard(state_.mu);
   SegmentState& segment = state_.segments.at(number);
   segment.retired = true;
   segment.dirty = false;
-  if (absl::IsDataLoss(status)) {
-    state_.QuarantineSegment(number, base::Message(status));
-    segment.unsynced.clear();
-    return;
-  }
-  const PayloadKind kind =
-      segment.file->geometry().kind == SegmentKind::kBlocks ? PayloadKind::kBlock : PayloadKind::kTail;
+  const PayloadKind kind = PayloadOf(segment.file->geometry().kind);
   for (const NodeId id : std::exchange(segment.unsynced, {})) {
-    Payload& payload = state_.index.at(id).payload(kind);
+    const Payload& payload = state_.index.at(id).payload(kind);
     if (payload.state != PayloadState::kWritten || payload.at.segment != number) continue;
-    state_.segments.MarkBad(payload.at);
+    state_.segments.Free(payload.at);  // what is written is read in memory, so nobody reads there
     state_.Requeue(id, kind);
-    state_.index.Settle(id);
   }
+  if (absl::IsDataLoss(status)) state_.QuarantineSegment(number, base::Message(status));
 }
 
-void StoreWriter::MakeDurable(uint32_t number) {
+// Removed behind our back just now, or a page of it could not be read: as good as not synced.
+base::Status StoreWriter::MakeDurable(uint32_t number) {
+  base::Status mapped;
+  {
+    const std::lock_guard guard(state_.mu);
+    SegmentState& segment = state_.segments.at(number);
+    mapped = segment.file->Map();
+    if (mapped.ok() && segment.file->damaged())
+      mapped = base::DataLoss(segment.file->path() + ": a page of the file could not be read");
+  }
+  if (absl::IsDataLoss(mapped)) {
+    SyncFailed(number, mapped);
+    return mapped;
+  }
   const std::lock_guard guard(state_.mu);
   SegmentState& segment = state_.segments.at(number);
   segment.dirty = false;
   segment.name_is_new = false;
-  segment.file->Map().IgnoreError();  // without a mapping the bytes stay in memory
-  const PayloadKind kind =
-      segment.file->geometry().kind == SegmentKind::kBlocks ? PayloadKind::kBlock : PayloadKind::kTail;
+  const PayloadKind kind = PayloadOf(segment.file->geometry().kind);
   for (const NodeId id : std::exchange(segment.unsynced, {})) {
     Payload& payload = state_.index.at(id).payload(kind);
     if (payload.state != PayloadState::kWritten || payload.at.segment != number) continue;
@@ -357,20 +395,33 @@ void StoreWriter::MakeDurable(uint32_t number) {
     state_.TrimHeap(payload, kind);
     state_.index.Settle(id);
   }
+  return absl::OkStatus();
+}
+
+// What is durable here had to stay in memory, because the file could not be mapped. Perhaps it can be now.
+void StoreWriter::TrimSegment(uint32_t number) {
+  SegmentState& segment = state_.segments.at(number);
+  if (!segment.file->Map().ok()) return;
+  segment.heap_stays = false;
+  const PayloadKind kind = PayloadOf(segment.file->geometry().kind);
+  for (const NodeId owner : segment.owner)
+    if (owner < kBadSlot) state_.TrimHeap(state_.index.at(owner).payload(kind), kind);
 }
 
 base::Status StoreWriter::EvictTo(uint64_t bytes) {
+  base::Status first;
   for (;;) {
-    std::optional<NodeId> leaf;
     {
       const std::lock_guard guard(state_.mu);
-      if (state_.segments.file_bytes() > bytes) leaf = state_.index.OldestLeaf();
+      if (state_.segments.file_bytes() <= bytes) break;
     }
-    if (!leaf.has_value()) break;
-    HF_RETURN_IF_ERROR(Evict(*leaf).status());
+    const std::optional<std::vector<uint32_t>> emptied = EvictOldest();
+    if (!emptied.has_value()) break;
+    for (const uint32_t number : *emptied) first.Update(RemoveSegment(number));
   }
   ApplyErasures();
-  return RemoveEmptySegments();
+  first.Update(RemoveEmptySegments());
+  return first;
 }
 
 }  // namespace holdfast::memory::kv

@@ -21,6 +21,7 @@ class StoreWriter {
   base::Status EvictTo(uint64_t bytes);
 
  private:
+  Segment* FileToChange(uint32_t number);
   std::optional<PendingItem> NextPending();
   base::Status WriteItem(const PendingItem& item);
   // An empty slot for the payload of a node, which owns it from now on. ResourceExhausted when budget or disk
@@ -31,17 +32,20 @@ class StoreWriter {
   base::StatusOr<std::optional<Location>> AddSegment(const PendingItem& item);
   void Occupy(Location at, const PendingItem& item);
   // Evicts until a segment was removed, or enough slots were freed for a while. False: nothing to evict.
-  base::StatusOr<bool> EvictSome();
-  // Evicts one node; true when that emptied a segment, which is removed.
-  base::StatusOr<bool> Evict(NodeId id);
+  bool EvictSome();
+  // Evicts the node that was used longest ago and returns the segments that this emptied; nullopt when there
+  // is none.
+  std::optional<std::vector<uint32_t>> EvictOldest();
   base::Status RemoveSegment(uint32_t number);
   base::Status RemoveEmptySegments();
   void ApplyErasures();
+  void ApplyRenewals();
   void DropTailsLetGo();
   void DiscardUnusedPending();
   base::Status SyncSegments(const std::vector<uint32_t>& numbers);
   void SyncFailed(uint32_t number, const base::Status& status);
-  void MakeDurable(uint32_t number);
+  base::Status MakeDurable(uint32_t number);
+  void TrimSegment(uint32_t number);
 
   StoreState& state_;
 };

@@ -37,23 +37,23 @@ SimRegion::SimRegion(uint64_t bytes_max) : data_(Reserve(bytes_max)), bytes_max_
 
 SimRegion::~SimRegion() { munmap(data_, bytes_max_); }
 
-void SimFileNode::Write(uint64_t offset, std::span<const std::byte> bytes) {
+void SimFileNode::Write(uint64_t offset, std::span<const std::byte> bytes, bool lost) {
   if (bytes.empty()) return;
   std::memcpy(region_.data() + offset, bytes.data(), bytes.size());
   size_ = std::max(size_, offset + bytes.size());
-  pending_.push_back({false, offset, std::string(base::AsText(bytes)), size_});
+  pending_.push_back({false, lost, offset, std::string(base::AsText(bytes)), size_});
 }
 
 void SimFileNode::Resize(uint64_t size) {
   const uint64_t cut = size_ - std::min(size, size_);
   std::memset(region_.data() + size, 0, cut);
   size_ = size;
-  pending_.push_back({true, size, std::string(cut, '\0'), size});
+  pending_.push_back({true, false, size, std::string(cut, '\0'), size});
 }
 
 void SimFileNode::Apply(const Change& change, std::string& image) {
   image.resize(std::max(image.size(), change.offset + change.bytes.size()));
-  change.bytes.copy(image.data() + change.offset, change.bytes.size());
+  if (!change.lost) change.bytes.copy(image.data() + change.offset, change.bytes.size());
   image.resize(change.size_after);
 }
 
@@ -97,7 +97,8 @@ void SimFileNode::ApplyKept(const Change& change, size_t index, std::span<const 
     const uint64_t offset = change.offset + done;
     const size_t in_sector = kSimSectorBytes - offset % kSimSectorBytes;
     const size_t n = std::min(in_sector, change.bytes.size() - done);
-    if (index < sector_cuts[offset / kSimSectorBytes]) change.bytes.copy(image.data() + offset, n, done);
+    const bool kept = index < sector_cuts[offset / kSimSectorBytes] && !change.lost;
+    if (kept) change.bytes.copy(image.data() + offset, n, done);
     done += n;
   }
 }

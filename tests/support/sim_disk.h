@@ -65,7 +65,8 @@ class SimFileNode final : public SimInode {
   std::span<const std::byte> content() const { return {region_.data(), static_cast<size_t>(size_)}; }
   const std::string& durable() const { return durable_; }
 
-  void Write(uint64_t offset, std::span<const std::byte> bytes);
+  // A lost write is never on the disk, whatever is synced; only the file size is.
+  void Write(uint64_t offset, std::span<const std::byte> bytes, bool lost = false);
   void Resize(uint64_t size);
 
   // All changes so far are durable.
@@ -86,6 +87,7 @@ class SimFileNode final : public SimInode {
  private:
   struct Change {
     bool truncates;  // bytes are the zeros in place of what was cut off
+    bool lost;
     uint64_t offset;
     std::string bytes;
     uint64_t size_after;

@@ -311,7 +311,8 @@ Status SimFileSystem::WriteSome(SimFileNode& file, uint64_t offset, std::span<co
   const Status status = Grow(file, offset + data.size(), path);
   size_t n = data.size();
   if (!status.ok()) n = offset < file.size() ? std::min<uint64_t>(n, file.size() - offset) : 0;
-  file.Write(offset, data.first(n));
+  file.Write(offset, data.first(n),
+             options_.lost_writes_percent > 0 && random_.Percent(options_.lost_writes_percent));
   Touch(file);
   return status;
 }
@@ -418,7 +419,7 @@ Status SimFileSystem::SyncDirectory(const std::string& path) {
   const SimDirectoryPtr directory = AsDirectory(inode);
   if (directory == nullptr) return ErrnoStatus(ENOTDIR, "fsync directory " + path);
   return Mutate(SimOp::kSyncDirectory, path, [&] {
-    directory->Sync();
+    if (!options_.lying_directory_syncs) directory->Sync();
     return absl::OkStatus();
   });
 }

@@ -49,7 +49,10 @@ struct SimDiskOptions {
   uint64_t seed = 1;
   uint64_t disk_bytes_max = UINT64_MAX;  // beyond it: ENOSPC
   uint64_t file_bytes_max = 64 << 20;    // beyond it: EFBIG
-  bool lying_syncs = false;              // a planted fault: File::Sync and DataSync do nothing
+  // Planted faults, for tests of tests.
+  bool lying_syncs = false;            // File::Sync and DataSync do nothing
+  bool lying_directory_syncs = false;  // SyncDirectory does nothing
+  uint64_t lost_writes_percent = 0;    // of 100 writes: seen until a crash, and never on the disk
 };
 
 // As the FileSystem contract says, with these limits: no links, no "..", and a mapping of a part that is cut
