@@ -306,8 +306,7 @@ void Broker::StartJob(Message& message) {
   job.limits = spec.limits;
   job.began_ns = MonotonicNs();
   job.deadline_ns = job.began_ns + kJobSetupNs;
-  job.disk_bytes_before = session->second.disk->bytes();
-  job.disk_inodes_before = session->second.disk->inodes();
+  job.free_at_start = MeasureFreeSpace(session->second.disk->file_system().c_str());
   if (jobs_.empty()) next_tick_ns_ = job.began_ns + kTickNs;
   jobs_.emplace(job.id, std::move(job));
 }
@@ -456,7 +455,8 @@ void Broker::JobReady(Job& job, Message& message) {
   }
   if (job.cgroups.limits_memory()) job.end.layers |= wire::kLayerMemoryCgroup;
   if (job.cgroups.limits_processes()) job.end.layers |= wire::kLayerPidsCgroup;
-  if (!Send(job.channel.get(), MessageType::kGo, job.id, "")) FailJob(job, {Stage::kProtocol, errno, "job"});
+  const std::string go = wire::Encode(wire::JobReady{job.end.layers});
+  if (!Send(job.channel.get(), MessageType::kGo, job.id, go)) FailJob(job, {Stage::kProtocol, errno, "job"});
 }
 
 void Broker::FailJob(Job& job, const Failure& failure) {
@@ -567,35 +567,39 @@ void Broker::CheckUsage(int64_t) {
 }
 
 void Broker::CheckDisk(int64_t now_ns) {
-  constexpr uint64_t kSlackBytes = 1 << 20;
-  constexpr uint64_t kSlackInodes = 64;
   for (auto& [session_id, session] : sessions_) {
     uint64_t bytes_limit = 0, inodes_limit = 0;
-    bool running = false;
+    std::vector<Job*> running;
     for (auto& [id, job] : jobs_) {
-      if (job.session != session_id) continue;
-      running = true;
+      if (job.session != session_id || job.state != JobState::kRunning) continue;
+      running.push_back(&job);
       const auto lower = [](uint64_t a, uint64_t b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); };
       bytes_limit = lower(bytes_limit, job.limits.disk_bytes);
       inodes_limit = lower(inodes_limit, job.limits.disk_inodes);
     }
-    if (!running) continue;
-    DiskMeter& disk = *session.disk;
-    disk.Tick(now_ns, bytes_limit, inodes_limit);
-    for (auto& [id, job] : jobs_) {
-      if (job.session != session_id || job.state != JobState::kRunning) continue;
-      // Who makes room in a layer that is too large must not be stopped: only a job under which it grew is.
-      const wire::LimitSpec& limits = job.limits;
-      const bool more_bytes = disk.bytes() > job.disk_bytes_before + kSlackBytes;
-      const bool more_inodes = disk.inodes() > job.disk_inodes_before + kSlackInodes;
-      if (more_bytes &&
-          ((limits.disk_bytes != 0 && disk.bytes() > limits.disk_bytes) || disk.nearly_full())) {
-        Kill(job, EndCause::kDisk, true);
-      } else if (more_inodes &&
-                 ((limits.disk_inodes != 0 && disk.inodes() > limits.disk_inodes) || disk.nearly_full())) {
-        Kill(job, EndCause::kInodes, true);
-      }
-    }
+    if (running.empty()) continue;
+    session.disk->Tick(now_ns, bytes_limit, inodes_limit);
+    for (Job* job : running) CheckDiskOf(*job, *session.disk);
+  }
+}
+
+// Who makes room in a layer that is too large must not be stopped: only a job under which it grew is.
+void Broker::CheckDiskOf(Job& job, const DiskMeter& disk) {
+  constexpr uint64_t kSlackBytes = 1 << 20;
+  constexpr uint64_t kSlackInodes = 64;
+  if (!disk.MeasuredSince(job.began_ns)) return;
+  if (!job.disk_before_known) {
+    job.disk_before_known = true;
+    job.disk_bytes_before = disk.BytesAt(job.free_at_start);
+    job.disk_inodes_before = disk.InodesAt(job.free_at_start);
+  }
+  const auto over = [](uint64_t value, uint64_t limit) { return limit != 0 && value > limit; };
+  if (disk.bytes() > job.disk_bytes_before + kSlackBytes &&
+      (over(disk.bytes(), job.limits.disk_bytes) || disk.nearly_full())) {
+    Kill(job, EndCause::kDisk, true);
+  } else if (disk.inodes() > job.disk_inodes_before + kSlackInodes &&
+             (over(disk.inodes(), job.limits.disk_inodes) || disk.nearly_full())) {
+    Kill(job, EndCause::kInodes, true);
   }
 }
 

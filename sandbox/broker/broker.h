@@ -70,6 +70,7 @@ class Broker {
   void CheckTimes(int64_t now_ns);
   void CheckUsage(int64_t now_ns);
   void CheckDisk(int64_t now_ns);
+  void CheckDiskOf(Job& job, const DiskMeter& disk);
   void CheckMachineMemory();
 
   // The loop.

@@ -7,6 +7,7 @@
 
 #include "sandbox/broker/cgroup.h"
 #include "sandbox/broker/descriptor.h"
+#include "sandbox/broker/meters.h"
 #include "sandbox/broker/wire.h"
 
 namespace holdfast::sandbox {
@@ -32,8 +33,11 @@ struct Job {
   bool failed = false;  // told to the runtime as failed: no end will be told
   wire::JobEnd end;
   int64_t began_ns = 0;
-  int64_t deadline_ns = 0;         // of the state: set-up, wall clock, grace, death
-  uint64_t disk_bytes_before = 0;  // of the layer
+  int64_t deadline_ns = 0;  // of the state: set-up, wall clock, grace, death
+  FreeSpace free_at_start;  // of the layer's file system
+  // Of the layer when the job began; known once it has been walked since.
+  bool disk_before_known = false;
+  uint64_t disk_bytes_before = 0;
   uint64_t disk_inodes_before = 0;
   uint64_t peak_resident_bytes = 0;
 };

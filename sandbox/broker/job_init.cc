@@ -196,6 +196,13 @@ class JobInit {
     Message message;
     if (Receive(kChannel, true, message) != ReceiveResult::kMessage || message.type != MessageType::kGo)
       _exit(1);
+    wire::JobReady groups;
+    if (!wire::Decode(message.body, groups)) _exit(1);
+    // The rlimit counts for the whole session, its process 1 and this one included; where the kernel counts
+    // for the job alone it only bounds what several jobs take together.
+    wire::LimitSpec& limits = start_.spec.limits;
+    const bool counted = (groups.layers & wire::kLayerPidsCgroup) != 0;
+    if (limits.processes != 0) limits.processes = counted ? 4 * limits.processes + 64 : limits.processes + 2;
   }
 
   void DropAll(uint32_t& layers) {

@@ -68,6 +68,8 @@ void AddStat(pid_t pid, ProcessUsage& usage) {
   usage.resident_bytes += pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
+uint64_t Lost(uint64_t before, uint64_t now) { return before > now ? before - now : 0; }
+
 uint64_t KilobytesAfter(std::string_view text, std::string_view key) {
   const size_t at = text.find(key);
   if (at == std::string_view::npos) return 0;
@@ -150,18 +152,26 @@ bool TreeWalk::Step(size_t entries) {
 
 DiskMeter::DiskMeter(std::string layer, std::string file_system)
     : layer_(std::move(layer)), file_system_(std::move(file_system)) {
-  free_at_walk_ = MeasureFreeSpace(file_system_.c_str());
+  free_at_start_ = free_at_walk_ = MeasureFreeSpace(file_system_.c_str());
+}
+
+uint64_t DiskMeter::BytesAt(const FreeSpace& free) const {
+  return exact_bytes_ - std::min(exact_bytes_, Lost(free.bytes, free_at_walk_.bytes));
+}
+
+uint64_t DiskMeter::InodesAt(const FreeSpace& free) const {
+  return exact_inodes_ - std::min(exact_inodes_, Lost(free.inodes, free_at_walk_.inodes));
 }
 
 void DiskMeter::Tick(int64_t now_ns, uint64_t bytes_limit, uint64_t inodes_limit) {
   const FreeSpace free = MeasureFreeSpace(file_system_.c_str());
   nearly_full_ = free.bytes < kFreeBytesMin || free.inodes < kFreeInodesMin;
-  const auto grown = [](uint64_t before, uint64_t now) { return before > now ? before - now : 0; };
-  const uint64_t bytes_now = exact_bytes_ + grown(free_at_walk_.bytes, free.bytes);
-  const uint64_t inodes_now = exact_inodes_ + grown(free_at_walk_.inodes, free.inodes);
+  const uint64_t bytes_now = exact_bytes_ + Lost(free_at_walk_.bytes, free.bytes);
+  const uint64_t inodes_now = exact_inodes_ + Lost(free_at_walk_.inodes, free.inodes);
   if (layer_.empty()) {
-    exact_bytes_ = grown(free_at_walk_.bytes, free.bytes);
-    exact_inodes_ = grown(free_at_walk_.inodes, free.inodes);
+    exact_bytes_ = Lost(free_at_start_.bytes, free.bytes);
+    exact_inodes_ = Lost(free_at_start_.inodes, free.inodes);
+    free_at_walk_ = free;
     return;
   }
   if (walk_ == nullptr) {
@@ -180,6 +190,7 @@ void DiskMeter::Tick(int64_t now_ns, uint64_t bytes_limit, uint64_t inodes_limit
   exact_bytes_ = walk_->complete() ? walk_->bytes() : std::max(walk_->bytes(), bytes_now);
   exact_inodes_ = walk_->complete() ? walk_->inodes() : std::max(walk_->inodes(), inodes_now);
   free_at_walk_ = free_at_next_;
+  exact_began_ns_ = walk_began_ns_;
   walk_cost_ns_ = now_ns - walk_began_ns_;
   walked_ns_ = now_ns;
   walk_.reset();

@@ -72,6 +72,14 @@ class DiskMeter {
   uint64_t bytes() const { return exact_bytes_; }  // confirmed
   uint64_t inodes() const { return exact_inodes_; }
 
+  // Whether there is a figure from after `ns`; in direct mode there always is.
+  bool MeasuredSince(int64_t ns) const { return layer_.empty() || exact_began_ns_ >= ns; }
+  // What the confirmed figures were when the file system had so much free.
+  uint64_t BytesAt(const FreeSpace& free) const;
+  uint64_t InodesAt(const FreeSpace& free) const;
+
+  const std::string& file_system() const { return file_system_; }
+
   // The file system itself is nearly full.
   bool nearly_full() const { return nearly_full_; }
 
@@ -79,7 +87,9 @@ class DiskMeter {
   const std::string layer_;
   const std::string file_system_;
   std::unique_ptr<TreeWalk> walk_;
-  FreeSpace free_at_walk_;  // when the walk that gave the exact figures began
+  FreeSpace free_at_walk_;  // when the walk that gave the exact figures began; in direct mode when measured
+  int64_t exact_began_ns_ = INT64_MIN;
+  FreeSpace free_at_start_;
   FreeSpace free_at_next_;
   uint64_t exact_bytes_ = 0;
   uint64_t exact_inodes_ = 0;
