@@ -8,6 +8,7 @@ quantised numerics. Activations are BF16 with bf16_products, else float32; all a
 
 import ctypes
 import hashlib
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,7 +31,7 @@ def available(config) -> bool:
 def library() -> ctypes.CDLL:
     global _library
     if _library is None:
-        text = "".join((HERE / name).read_text() for name in ("fused.h", *SOURCES))
+        text = "".join((HERE / name).read_text() for name in ("fused.h", "fused_products.h", *SOURCES))
         cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
         key = hashlib.sha256((text + cpu + " ".join(FLAGS[:-1])).encode()).hexdigest()[:16]
         path = HERE.parents[1] / "build" / "nano" / f"fused-{key}.so"
@@ -40,6 +41,9 @@ def library() -> ctypes.CDLL:
             subprocess.run(["g++", *FLAGS, *(str(HERE / name) for name in SOURCES), "-o", str(made)], check=True)
             made.replace(path)
         _library = ctypes.CDLL(str(path))
+        arch_prctl, ask_permission, tile_data = 158, 0x1023, 18  # Linux hands out the tile registers on request
+        if platform.machine() == "x86_64" and ctypes.CDLL(None).syscall(arch_prctl, ask_permission, tile_data) == 0:
+            _library.allow_matrix_units()
     return _library
 
 

@@ -4,12 +4,17 @@
 // T tokens, H heads of width d, N entries, rotary tables of 32 floats a position (fused.h, Turn).
 
 #include <algorithm>
+#include <functional>
+#include <type_traits>
 #include <vector>
 
 #include "model/nano/fused.h"
+#include "model/nano/fused_products.h"
 
 namespace nano {
 namespace {
+
+bool g_matrix_units = false;  // whether the kernel lets this process use them
 
 constexpr int kTile = 16;  // tokens at a time
 constexpr int kTable = 2 * kLanes;
@@ -147,49 +152,26 @@ struct Core {
   int Width() const { return heads * d; }
 };
 
-// What one batch row reads, with transposed copies for the products.
-struct Keys {
-  const float *kv, *far;                    // [T, d], [N, d]
-  std::vector<float> kv_t, far_t, far_pad;  // [d, padded T], [d, padded N], [padded N, d]
-  std::vector<float> kv_pad;
-  int near_pitch, far_pitch;
-};
-
-Keys MakeKeys(const Core& core, const float* kv, const float* far) {
-  Keys keys;
-  keys.near_pitch = PadTo16(core.tokens), keys.far_pitch = PadTo16(core.entries);
-  const auto fill = [&](const float* from, int64_t rows, int pitch, std::vector<float>* plain,
-                        std::vector<float>* turned) {
-    plain->assign(static_cast<size_t>(pitch) * core.d, 0);
-    turned->assign(static_cast<size_t>(pitch) * core.d, 0);
-    std::copy_n(from, rows * core.d, plain->data());
-    for (int64_t i = 0; i < rows; ++i)
-      for (int c = 0; c < core.d; ++c) (*turned)[static_cast<int64_t>(c) * pitch + i] = from[i * core.d + c];
-  };
-  fill(kv, core.tokens, keys.near_pitch, &keys.kv_pad, &keys.kv_t);
-  if (core.entries) fill(far, core.entries, keys.far_pitch, &keys.far_pad, &keys.far_t);
-  return keys;
-}
-
 // Queries and weights of kTile tokens from `first`; rows are token-major (token * H + head).
 struct TileWork {
   int64_t first;
-  int count, low, near, far;  // tokens; first key; keys in the window buffer; entries (both multiples of 16)
-  std::vector<float> q, p, pf;        // [rows, d], [rows, near], [rows, far]
+  int count, low, near, far;          // tokens; first key; keys of the window and entries, both padded
+  std::vector<float> q, p, pf, out;   // [rows, d], [rows, near], [rows, far], [rows, d]
   std::vector<float> g, dp, dpf, gq;  // backward
 };
 
-void Place(const Core& core, int64_t first, TileWork* work) {
+void Place(const Core& core, int64_t first, int align, TileWork* work) {
   work->first = first;
   work->count = static_cast<int>(std::min<int64_t>(kTile, core.tokens - first));
-  work->low = static_cast<int>(std::max<int64_t>(0, first - (core.window + 15) / 16 * 16));
-  work->near = static_cast<int>(first) + kTile - work->low;
+  work->low = static_cast<int>(std::max<int64_t>(0, first - PadTo16(core.window)) / align * align);
+  work->near = PadTo(first + work->count - work->low, align);
   const int64_t seen = core.ratio ? std::min(core.entries, (first + work->count) / core.ratio) : 0;
-  work->far = PadTo16(seen);
-  const size_t rows = static_cast<size_t>(kTile) * core.heads;
-  work->q.resize(rows * core.d);
-  work->p.resize(rows * work->near);
-  work->pf.resize(rows * work->far);
+  work->far = PadTo(seen, align);
+  const size_t rows =
+      PadTo(static_cast<int64_t>(kTile) * core.heads, 32);  // what no token fills is never read on
+  for (auto* v : {&work->q, &work->out, &work->g, &work->gq}) v->resize(rows * core.d);
+  for (auto* v : {&work->p, &work->dp}) v->assign(rows * work->near, 0);
+  for (auto* v : {&work->pf, &work->dpf}) v->assign(rows * work->far, 0);
 }
 
 template <class T>
@@ -200,14 +182,14 @@ void Queries(const Core& core, const T* qz, const float* table, TileWork* work) 
                table + (work->first + i) * kTable, work->q.data() + (i * core.heads + h) * core.d);
 }
 
-// Masked logits, scaled. lowest [T]: the first key in each token's window. mask [T, far pitch] or null.
-void Logits(const Core& core, const Keys& keys, const int32_t* lowest, const uint8_t* mask, TileWork* work) {
-  const int rows = work->count * core.heads, d = core.d;
-  Gemm(rows, work->near, d, work->q.data(), d, 1, keys.kv_t.data() + work->low, keys.near_pitch,
-       work->p.data(), work->near, false);
-  if (work->far)
-    Gemm(rows, work->far, d, work->q.data(), d, 1, keys.far_t.data(), keys.far_pitch, work->pf.data(),
-         work->far, false);
+// Masked logits, scaled. lowest [T]: the first key in each token's window. mask [T, padded N] or null.
+template <class Products>
+void Logits(const Core& core, Products* products, const int32_t* lowest, const uint8_t* mask,
+            TileWork* work) {
+  const int rows = work->count * core.heads, pitch = PadTo16(core.entries);
+  products->SetRows(0, work->q.data(), rows);
+  products->Scores(0, false, work->low, work->near, work->p.data());
+  if (work->far) products->Scores(0, true, 0, work->far, work->pf.data());
   const IntVec ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const Vec none = Splat(-1e30F);
   for (int r = 0; r < rows; ++r) {
@@ -222,20 +204,20 @@ void Logits(const Core& core, const Keys& keys, const int32_t* lowest, const uin
     const int seen = core.ratio ? static_cast<int>(std::min(core.entries, (t + 1) / core.ratio)) : 0;
     float* pf = work->pf.data() + r * work->far;
     for (int j = 0; j < work->far; ++j)
-      pf[j] = j < seen && (!mask || mask[t * keys.far_pitch + j]) ? pf[j] * core.scale : -1e30F;
+      pf[j] = j < seen && (!mask || mask[t * pitch + j]) ? pf[j] * core.scale : -1e30F;
   }
 }
 
 // lse [T, H], o [T, H d], mass [T, far pitch] or null.
-template <class T>
-void Attend(const Core& core, const Keys& keys, const T* qz, const float* table, const int32_t* lowest,
+template <class Products, class T>
+void Attend(const Core& core, Products* products, const T* qz, const float* table, const int32_t* lowest,
             const uint8_t* mask, const float* sink, T* o, float* lse, float* mass) {
   TileWork work;
-  std::vector<float> out(static_cast<size_t>(kTile) * core.Width());
+  const int pitch = PadTo16(core.entries);
   for (int64_t first = 0; first < core.tokens; first += kTile) {
-    Place(core, first, &work);
+    Place(core, first, Products::kAlign, &work);
     Queries(core, qz, table, &work);
-    Logits(core, keys, lowest, mask, &work);
+    Logits(core, products, lowest, mask, &work);
     const int rows = work.count * core.heads, d = core.d;
     for (int r = 0; r < rows; ++r) {
       float *p = work.p.data() + r * work.near, *pf = work.pf.data() + r * work.far;
@@ -257,42 +239,36 @@ void Attend(const Core& core, const Keys& keys, const T* qz, const float* table,
       lse[first * core.heads + r] = most + std::log(total);
       const float inverse = 1 / total;
       for (int j = 0; j < work.near; j += kLanes) Store(p + j, Load(p + j) * inverse);
-      float* m = mass ? mass + (first + r / core.heads) * keys.far_pitch : nullptr;
+      float* m = mass ? mass + (first + r / core.heads) * pitch : nullptr;
       for (int j = 0; j < work.far; j += kLanes) {
         const Vec v = Load(pf + j) * inverse;
         Store(pf + j, v);
-        if (m) Store(m + j, Load(m + j) + v);
+        if (m && j < pitch) Store(m + j, Load(m + j) + v);
       }
     }
-    Gemm(rows, d, work.near, work.p.data(), work.near, 1, keys.kv_pad.data() + work.low * d, d, out.data(), d,
-         false);
-    if (work.far)
-      Gemm(rows, d, work.far, work.pf.data(), work.far, 1, keys.far_pad.data(), d, out.data(), d, true);
+    products->Values(work.p.data(), false, work.low, work.near, work.out.data(), false);
+    if (work.far) products->Values(work.pf.data(), true, 0, work.far, work.out.data(), true);
     for (int r = 0; r < rows; ++r)
       for (int c = 0; c < d; c += kLanes) {
-        const Vec v = Load(out.data() + r * d + c);
+        const Vec v = Load(work.out.data() + r * d + c);
         Store(o + first * core.Width() + r * d + c,
               c + kLanes == d ? Turn(v, table + (first + r / core.heads) * kTable, true) : v);
       }
   }
 }
 
-// gkv [padded T, d], gfar [padded N, d] and gsink [H] are added to; gqz's first H d columns are written.
-template <class T>
-void AttendBackward(const Core& core, const Keys& keys, const T* qz, const float* table,
+// The gradient of the keys is left in `products`; gsink [H] is added to; gqz's first H d columns are written.
+template <class Products, class T>
+void AttendBackward(const Core& core, Products* products, const T* qz, const float* table,
                     const int32_t* lowest, const uint8_t* mask, const float* sink, const T* o,
-                    const float* lse, const T* go, T* gqz, float* gkv, float* gfar, float* gsink) {
+                    const float* lse, const T* go, T* gqz, float* gsink) {
   TileWork work;
   const int d = core.d;
   for (int64_t first = 0; first < core.tokens; first += kTile) {
-    Place(core, first, &work);
+    Place(core, first, Products::kAlign, &work);
     Queries(core, qz, table, &work);
-    Logits(core, keys, lowest, mask, &work);
+    Logits(core, products, lowest, mask, &work);
     const int rows = work.count * core.heads;
-    work.g.resize(work.q.size());
-    work.gq.resize(work.q.size());
-    work.dp.resize(work.p.size());
-    work.dpf.resize(work.pf.size());
     std::vector<float> dots(rows);
     for (int r = 0; r < rows; ++r) {
       Vec dot{};
@@ -305,11 +281,9 @@ void AttendBackward(const Core& core, const Keys& keys, const T* qz, const float
       }
       dots[r] = Sum(dot);
     }
-    Gemm(rows, work.near, d, work.g.data(), d, 1, keys.kv_t.data() + work.low, keys.near_pitch,
-         work.dp.data(), work.near, false);
-    if (work.far)
-      Gemm(rows, work.far, d, work.g.data(), d, 1, keys.far_t.data(), keys.far_pitch, work.dpf.data(),
-           work.far, false);
+    products->SetRows(1, work.g.data(), rows);
+    products->Scores(1, false, work.low, work.near, work.dp.data());
+    if (work.far) products->Scores(1, true, 0, work.far, work.dpf.data());
     for (int r = 0; r < rows; ++r) {
       const float shift = lse[first * core.heads + r], dot = dots[r];
       gsink[r % core.heads] -= std::exp(sink[r % core.heads] - shift) * dot;
@@ -323,15 +297,13 @@ void AttendBackward(const Core& core, const Keys& keys, const T* qz, const float
       turn(work.p.data() + r * work.near, work.dp.data() + r * work.near, work.near);
       turn(work.pf.data() + r * work.far, work.dpf.data() + r * work.far, work.far);
     }
-    const auto products = [&](const float* p, const float* dp, int count, const float* values, float* gvalues,
-                              bool add) {
-      Gemm(rows, d, count, dp, count, 1, values, d, work.gq.data(), d, add);
-      Gemm(count, d, rows, p, 1, count, work.g.data(), d, gvalues, d, true);
-      Gemm(count, d, rows, dp, 1, count, work.q.data(), d, gvalues, d, true);
+    const auto gather = [&](const float* p, const float* dp, bool far, int low, int count) {
+      products->Values(dp, far, low, count, work.gq.data(), far);
+      products->Gather(p, 1, far, low, count);
+      products->Gather(dp, 0, far, low, count);
     };
-    products(work.p.data(), work.dp.data(), work.near, keys.kv_pad.data() + work.low * d, gkv + work.low * d,
-             false);
-    if (work.far) products(work.pf.data(), work.dpf.data(), work.far, keys.far_pad.data(), gfar, true);
+    gather(work.p.data(), work.dp.data(), false, work.low, work.near);
+    if (work.far) gather(work.pf.data(), work.dpf.data(), true, 0, work.far);
     for (int r = 0; r < rows; ++r) {
       const int64_t at = (first + r / core.heads) * core.row + r % core.heads * d;
       NormTurnBackward(qz + at, d, core.eps, nullptr, table + (first + r / core.heads) * kTable,
@@ -539,16 +511,37 @@ P* At(void* p, int64_t offset) {
   return p ? As<P>(p) + offset : nullptr;
 }
 
+// Runs one batch row after the other, with keys set: use(products, row).
+template <class Products, class Use>
+void EachBatchRow(const Core& core, const float* kv, const float* far, Use use) {
+  Products products(core.d, kTile * core.heads);
+  for (int64_t b = 0; b < core.batch; ++b) {
+    products.SetKeys(false, kv + b * core.tokens * core.d, core.tokens);
+    if (core.entries) products.SetKeys(true, far + b * core.entries * core.d, core.entries);
+    use(&products, b);
+  }
+}
+
+template <class T, class Use>
+void WithProducts(const Core& core, void* kv, void* far, Use use) {
+#ifdef __AMX_BF16__
+  if (std::is_same_v<T, Bf16> && g_matrix_units)
+    return EachBatchRow<MatrixProducts>(core, As<float>(kv), As<float>(far), use);
+#endif
+  EachBatchRow<VectorProducts>(core, As<float>(kv), As<float>(far), use);
+}
+
 template <class T>
 void AttendCall(const int64_t* n, const double* x,
                 void** p) {  // qz, kv, far, table, lowest, mask, sink, o, lse, mass
   const Core core = CoreOf(n, x);
   const int64_t pitch = PadTo16(core.entries), t = core.tokens;
-  for (int64_t b = 0; b < core.batch; ++b)
-    Attend(core, MakeKeys(core, At<float>(p[1], b * t * core.d), At<float>(p[2], b * core.entries * core.d)),
-           At<T>(p[0], b * t * core.row), At<float>(p[3], b * t * kTable), At<int32_t>(p[4], b * t),
-           At<uint8_t>(p[5], b * t * pitch), As<float>(p[6]), At<T>(p[7], b * t * core.Width()),
-           At<float>(p[8], b * t * core.heads), At<float>(p[9], b * t * pitch));
+  WithProducts<T>(core, p[1], p[2], [&](auto* products, int64_t b) {
+    Attend(core, products, At<T>(p[0], b * t * core.row), At<float>(p[3], b * t * kTable),
+           At<int32_t>(p[4], b * t), At<uint8_t>(p[5], b * t * pitch), As<float>(p[6]),
+           At<T>(p[7], b * t * core.Width()), At<float>(p[8], b * t * core.heads),
+           At<float>(p[9], b * t * pitch));
+  });
 }
 
 // qz, kv, far, table, lowest, mask, sink, o, lse, go, gqz, gkv, gfar, gsink
@@ -556,18 +549,14 @@ template <class T>
 void AttendBackwardCall(const int64_t* n, const double* x, void** p) {
   const Core core = CoreOf(n, x);
   const int64_t pitch = PadTo16(core.entries), t = core.tokens, d = core.d;
-  std::vector<float> gkv, gfar;
-  for (int64_t b = 0; b < core.batch; ++b) {
-    gkv.assign(PadTo16(t) * d, 0);
-    gfar.assign(pitch * d, 0);
-    AttendBackward(core, MakeKeys(core, At<float>(p[1], b * t * d), At<float>(p[2], b * core.entries * d)),
-                   At<T>(p[0], b * t * core.row), At<float>(p[3], b * t * kTable), At<int32_t>(p[4], b * t),
-                   At<uint8_t>(p[5], b * t * pitch), As<float>(p[6]), At<T>(p[7], b * t * core.Width()),
-                   At<float>(p[8], b * t * core.heads), At<T>(p[9], b * t * core.Width()),
-                   At<T>(p[10], b * t * core.row), gkv.data(), gfar.data(), As<float>(p[13]));
-    std::copy_n(gkv.data(), t * d, At<float>(p[11], b * t * d));
-    if (core.entries) std::copy_n(gfar.data(), core.entries * d, At<float>(p[12], b * core.entries * d));
-  }
+  WithProducts<T>(core, p[1], p[2], [&](auto* products, int64_t b) {
+    AttendBackward(core, products, At<T>(p[0], b * t * core.row), At<float>(p[3], b * t * kTable),
+                   At<int32_t>(p[4], b * t), At<uint8_t>(p[5], b * t * pitch), As<float>(p[6]),
+                   At<T>(p[7], b * t * core.Width()), At<float>(p[8], b * t * core.heads),
+                   At<T>(p[9], b * t * core.Width()), At<T>(p[10], b * t * core.row), As<float>(p[13]));
+    products->GetGradient(false, At<float>(p[11], b * t * d), t);
+    if (core.entries) products->GetGradient(true, At<float>(p[12], b * core.entries * d), core.entries);
+  });
 }
 
 template <class T>
@@ -620,6 +609,8 @@ void ScoresBackwardCall(const int64_t* n, const double* x, void** p) {
 extern "C" {
 NANO_EXPORT(f32, float)
 NANO_EXPORT(bf16, nano::Bf16)
+
+void allow_matrix_units() { nano::g_matrix_units = true; }
 
 // n as for scores; p: mass, mask, scores (become their gradient), out double[2]: sum of mass x KL, sum of
 // mass.

@@ -4,6 +4,7 @@
 // tokens, S streams, D width.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "model/nano/fused.h"
 
@@ -67,31 +68,33 @@ void SinkhornBackward(const Mix& mix, const float (*stages)[kStreamsMax * kStrea
   }
 }
 
+template <int kS, int kRows>
 float MixLogits(const Mix& mix, const float* h, float* m) {
-  const int width = mix.s * mix.d;
+  const int width = kS * mix.d;
   Vec squares{};
-  Vec sums[kRowsMax] = {};
+  Vec sums[kRows] = {};
   for (int c = 0; c < width; c += kLanes) {
     const Vec hc = Load(h + c);
     squares += hc * hc;
-    for (int j = 0; j < mix.rows; ++j) sums[j] += hc * Load(mix.fn + j * width + c);
+    for (int j = 0; j < kRows; ++j) sums[j] += hc * Load(mix.fn + j * width + c);
   }
   const float r = 1.0F / std::sqrt(Sum(squares) / width + mix.norm_eps);
-  for (int j = 0; j < mix.rows; ++j) m[j] = Sum(sums[j]) * r;
+  for (int j = 0; j < kRows; ++j) m[j] = Sum(sums[j]) * r;
   return r;
 }
 
 int Gate(const Mix& mix, int row) { return row < mix.s ? 0 : row < 2 * mix.s ? 1 : 2; }
 
-template <class T>
+template <int kS, int kRows, class T>
 void MixIn(int64_t tokens, const Mix& mix, const float* h, const float* norm, T* x, float* coef) {
-  const int s = mix.s, d = mix.d;
-  for (int64_t t = 0; t < tokens; ++t, h += s * d, x += d, coef += mix.rows) {
+  constexpr int s = kS;
+  const int d = mix.d;
+  for (int64_t t = 0; t < tokens; ++t, h += s * d, x += d, coef += kRows) {
     float m[kRowsMax], stages[2 * kRoundsMax][kStreamsMax * kStreamsMax], soft[kStreamsMax * kStreamsMax];
-    MixLogits(mix, h, m);
-    for (int j = 0; j < mix.rows; ++j) m[j] = m[j] * mix.scale[Gate(mix, j)] + mix.base[j];
+    MixLogits<kS, kRows>(mix, h, m);
+    for (int j = 0; j < kRows; ++j) m[j] = m[j] * mix.scale[Gate(mix, j)] + mix.base[j];
     for (int k = 0; k < s; ++k) coef[k] = Sigmoid1(m[k]) + mix.eps;
-    if (mix.rows > s) {
+    if (kRows > kS) {
       for (int k = s; k < 2 * s; ++k) coef[k] = 2 * Sigmoid1(m[k]);
       const int count = Sinkhorn(mix, m + 2 * s, stages, soft);
       std::copy_n(stages[count - 1], s * s, coef + 2 * s);
@@ -110,17 +113,17 @@ void MixIn(int64_t tokens, const Mix& mix, const float* h, const float* norm, T*
 }
 
 // gh is added to. gfn, gscale, gbase, gnorm are added to.
-template <class T>
+template <int kS, int kRows, class T>
 void MixInBackward(int64_t tokens, const Mix& mix, const float* h, const float* norm, const float* coef,
                    const T* gx, const float* gcoef, float* gh, float* gfn, float* gscale, float* gbase,
                    float* gnorm) {
-  const int s = mix.s, d = mix.d, width = s * d;
-  for (int64_t t = 0; t < tokens;
-       ++t, h += width, gh += width, gx += d, coef += mix.rows, gcoef += mix.rows) {
+  constexpr int s = kS;
+  const int d = mix.d, width = s * d;
+  for (int64_t t = 0; t < tokens; ++t, h += width, gh += width, gx += d, coef += kRows, gcoef += kRows) {
     float raw[kRowsMax], m[kRowsMax], g[kRowsMax] = {};
     float stages[2 * kRoundsMax][kStreamsMax * kStreamsMax], soft[kStreamsMax * kStreamsMax];
-    const float r = MixLogits(mix, h, raw);
-    for (int j = 0; j < mix.rows; ++j) m[j] = raw[j] * mix.scale[Gate(mix, j)] + mix.base[j];
+    const float r = MixLogits<kS, kRows>(mix, h, raw);
+    for (int j = 0; j < kRows; ++j) m[j] = raw[j] * mix.scale[Gate(mix, j)] + mix.base[j];
     float y[1024];
     Vec squares{}, dots{};
     for (int c = 0; c < d; c += kLanes) {
@@ -146,14 +149,14 @@ void MixInBackward(int64_t tokens, const Mix& mix, const float* h, const float* 
       const float p = coef[k] - mix.eps;
       g[k] = Sum(gpre[k]) * p * (1 - p);
     }
-    if (mix.rows > s) {
+    if (kRows > kS) {
       for (int k = s; k < 2 * s; ++k) g[k] = gcoef[k] * coef[k] * (1 - coef[k] / 2);
       Sinkhorn(mix, m + 2 * s, stages, soft);
       std::copy_n(gcoef + 2 * s, s * s, g + 2 * s);
       SinkhornBackward(mix, stages, soft, g + 2 * s);
     }
     float back = 0;
-    for (int j = 0; j < mix.rows; ++j) {
+    for (int j = 0; j < kRows; ++j) {
       gbase[j] += g[j];
       gscale[Gate(mix, j)] += g[j] * raw[j];
       g[j] *= mix.scale[Gate(mix, j)];
@@ -163,7 +166,7 @@ void MixInBackward(int64_t tokens, const Mix& mix, const float* h, const float* 
     for (int c = 0; c < width; c += kLanes) {
       const Vec unit = Load(h + c) * r;
       Vec sum = -unit * back;
-      for (int j = 0; j < mix.rows; ++j) {
+      for (int j = 0; j < kRows; ++j) {
         sum += g[j] * Load(mix.fn + j * width + c);
         Store(gfn + j * width + c, Load(gfn + j * width + c) + g[j] * unit);
       }
@@ -173,8 +176,8 @@ void MixInBackward(int64_t tokens, const Mix& mix, const float* h, const float* 
 }
 
 // out[k] = post[k] y + sum_j comb[j, k] h[j]; coef [N, (2 + S) S] holds pre, post, comb.
-template <class T>
-void MixOut(int64_t tokens, int s, int d, const T* y, const float* h, const float* coef, float* out) {
+template <int s, class T>
+void MixOut(int64_t tokens, int d, const T* y, const float* h, const float* coef, float* out) {
   for (int64_t t = 0; t < tokens; ++t, y += d, h += s * d, out += s * d, coef += (2 + s) * s)
     for (int c = 0; c < d; c += kLanes)
       for (int k = 0; k < s; ++k) {
@@ -184,9 +187,9 @@ void MixOut(int64_t tokens, int s, int d, const T* y, const float* h, const floa
       }
 }
 
-template <class T>
-void MixOutBackward(int64_t tokens, int s, int d, const T* y, const float* h, const float* coef,
-                    const float* g, T* gy, float* gh, float* gcoef) {
+template <int s, class T>
+void MixOutBackward(int64_t tokens, int d, const T* y, const float* h, const float* coef, const float* g,
+                    T* gy, float* gh, float* gcoef) {
   const int rows = (2 + s) * s;
   for (int64_t t = 0; t < tokens;
        ++t, y += d, gy += d, h += s * d, g += s * d, gh += s * d, coef += rows, gcoef += rows) {
@@ -324,40 +327,83 @@ P* As(void* p) {
   return static_cast<P*>(p);
 }
 
+// Calls use(stream count as a constant) for the count at hand: the loops over streams then live in registers.
+template <class Use>
+void ForStreams(int64_t s, Use use) {
+  switch (s) {
+    case 1:
+      return use(std::integral_constant<int, 1>());
+    case 2:
+      return use(std::integral_constant<int, 2>());
+    case 3:
+      return use(std::integral_constant<int, 3>());
+    default:
+      return use(std::integral_constant<int, 4>());
+  }
+}
+
+template <class T>
+void MixInCall(const int64_t* n, const double* x, void** p) {  // fn, scale, base, h, norm, x, coef
+  const Mix mix = MixOf(n, x, p);
+  ForStreams(mix.s, [&](auto s) {
+    constexpr int kS = decltype(s)::value;
+    const auto run = mix.rows == kS ? MixIn<kS, kS, T> : MixIn<kS, (2 + kS) * kS, T>;
+    run(n[0], mix, As<float>(p[3]), As<float>(p[4]), As<T>(p[5]), As<float>(p[6]));
+  });
+}
+
+// fn, scale, base, h, norm, coef, gx, gcoef, gh, gfn, gscale, gbase, gnorm
+template <class T>
+void MixInBackwardCall(const int64_t* n, const double* x, void** p) {
+  const Mix mix = MixOf(n, x, p);
+  ForStreams(mix.s, [&](auto s) {
+    constexpr int kS = decltype(s)::value;
+    const auto run = mix.rows == kS ? MixInBackward<kS, kS, T> : MixInBackward<kS, (2 + kS) * kS, T>;
+    run(n[0], mix, As<float>(p[3]), As<float>(p[4]), As<float>(p[5]), As<T>(p[6]), As<float>(p[7]),
+        As<float>(p[8]), As<float>(p[9]), As<float>(p[10]), As<float>(p[11]), As<float>(p[12]));
+  });
+}
+
+template <class T>
+void MixOutCall(const int64_t* n, void** p) {  // y, h, coef, out
+  ForStreams(n[1], [&](auto s) {
+    MixOut<decltype(s)::value>(n[0], static_cast<int>(n[2]), As<T>(p[0]), As<float>(p[1]), As<float>(p[2]),
+                               As<float>(p[3]));
+  });
+}
+
+template <class T>
+void MixOutBackwardCall(const int64_t* n, void** p) {  // y, h, coef, g, gy, gh, gcoef
+  ForStreams(n[1], [&](auto s) {
+    MixOutBackward<decltype(s)::value>(n[0], static_cast<int>(n[2]), As<T>(p[0]), As<float>(p[1]),
+                                       As<float>(p[2]), As<float>(p[3]), As<T>(p[4]), As<float>(p[5]),
+                                       As<float>(p[6]));
+  });
+}
+
 }  // namespace
 }  // namespace nano
 
-#define NANO_EXPORT(name, T)                                                                                 \
-  void mix_in_##name(const int64_t* n, const double* x, void** p) {                                          \
-    nano::MixIn(n[0], nano::MixOf(n, x, p), nano::As<float>(p[3]), nano::As<float>(p[4]), nano::As<T>(p[5]), \
-                nano::As<float>(p[6]));                                                                      \
-  }                                                                                                          \
-  void mix_in_backward_##name(const int64_t* n, const double* x, void** p) {                                 \
-    nano::MixInBackward(n[0], nano::MixOf(n, x, p), nano::As<float>(p[3]), nano::As<float>(p[4]),            \
-                        nano::As<float>(p[5]), nano::As<T>(p[6]), nano::As<float>(p[7]),                     \
-                        nano::As<float>(p[8]), nano::As<float>(p[9]), nano::As<float>(p[10]),                \
-                        nano::As<float>(p[11]), nano::As<float>(p[12]));                                     \
-  }                                                                                                          \
-  void mix_out_##name(const int64_t* n, const double*, void** p) {                                           \
-    nano::MixOut(n[0], n[1], n[2], nano::As<T>(p[0]), nano::As<float>(p[1]), nano::As<float>(p[2]),          \
-                 nano::As<float>(p[3]));                                                                     \
-  }                                                                                                          \
-  void mix_out_backward_##name(const int64_t* n, const double*, void** p) {                                  \
-    nano::MixOutBackward(n[0], n[1], n[2], nano::As<T>(p[0]), nano::As<float>(p[1]), nano::As<float>(p[2]),  \
-                         nano::As<float>(p[3]), nano::As<T>(p[4]), nano::As<float>(p[5]),                    \
-                         nano::As<float>(p[6]));                                                             \
-  }                                                                                                          \
-  void activate_##name(const int64_t* n, const double* x, void** p) {                                        \
-    nano::Activate(n[0], nano::MoeOf(n, x), nano::As<T>(p[0]), nano::As<uint8_t>(p[1]), nano::As<T>(p[2]),   \
-                   nano::As<float>(p[3]));                                                                   \
-  }                                                                                                          \
-  void activate_backward_##name(const int64_t* n, const double* x, void** p) {                               \
-    nano::ActivateBackward(n[0], nano::MoeOf(n, x), nano::As<T>(p[0]), nano::As<float>(p[1]),                \
-                           nano::As<T>(p[2]), nano::As<T>(p[3]));                                            \
-  }                                                                                                          \
-  void entropy_##name(const int64_t* n, const double*, void** p) {                                           \
-    nano::Entropy(n[0], n[1], nano::As<T>(p[0]), nano::As<int64_t>(p[1]), nano::As<float>(p[2]),             \
-                  nano::As<float>(p[3]), nano::As<uint8_t>(p[4]));                                           \
+#define NANO_EXPORT(name, T)                                                                               \
+  void mix_in_##name(const int64_t* n, const double* x, void** p) { nano::MixInCall<T>(n, x, p); }         \
+  void mix_in_backward_##name(const int64_t* n, const double* x, void** p) {                               \
+    nano::MixInBackwardCall<T>(n, x, p);                                                                   \
+  }                                                                                                        \
+  void mix_out_##name(const int64_t* n, const double*, void** p) { nano::MixOutCall<T>(n, p); }            \
+  void mix_out_backward_##name(const int64_t* n, const double*, void** p) {                                \
+    nano::MixOutBackwardCall<T>(n, p);                                                                     \
+  }                                                                                                        \
+  void activate_##name(const int64_t* n, const double* x, void** p) {                                      \
+    nano::Activate(n[0], nano::MoeOf(n, x), nano::As<T>(p[0]), nano::As<uint8_t>(p[1]), nano::As<T>(p[2]), \
+                   nano::As<float>(p[3]));                                                                 \
+  }                                                                                                        \
+  void activate_backward_##name(const int64_t* n, const double* x, void** p) {                             \
+    nano::ActivateBackward(n[0], nano::MoeOf(n, x), nano::As<T>(p[0]), nano::As<float>(p[1]),              \
+                           nano::As<T>(p[2]), nano::As<T>(p[3]));                                          \
+  }                                                                                                        \
+  void entropy_##name(const int64_t* n, const double*, void** p) {                                         \
+    nano::Entropy(n[0], n[1], nano::As<T>(p[0]), nano::As<int64_t>(p[1]), nano::As<float>(p[2]),           \
+                  nano::As<float>(p[3]), nano::As<uint8_t>(p[4]));                                         \
   }
 
 extern "C" {

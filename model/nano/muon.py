@@ -41,11 +41,12 @@ class Optimizer:
         named = list(net.named_parameters())
         self.matrices = {n: p for n, p in named if is_muon(n, p)}
         self.buffers = {n: torch.zeros_like(p) for n, p in self.matrices.items()}
-        rest = [p for n, p in named if n not in self.matrices]
-        decay = [p for p in rest if p.dim() >= 2]
-        plain = [p for p in rest if p.dim() < 2]
-        self.adam = torch.optim.AdamW([{"params": decay, "weight_decay": weight_decay},
-                                       {"params": plain, "weight_decay": 0.0}],
+        rest = [(n, p) for n, p in named if n not in self.matrices]
+        decay = [(n, p) for n, p in rest if p.dim() >= 2]
+        plain = [(n, p) for n, p in rest if p.dim() < 2]
+        self.adam_names = [n for n, _ in decay + plain]
+        self.adam = torch.optim.AdamW([{"params": [p for _, p in decay], "weight_decay": weight_decay},
+                                       {"params": [p for _, p in plain], "weight_decay": 0.0}],
                                       lr=adam_lr, betas=(0.9, 0.95), eps=1e-20)
 
     @torch.no_grad()

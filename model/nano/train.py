@@ -27,13 +27,19 @@ from model.nano.net import Net
 TOKENIZER = Path(__file__).parent / "tokenizer.json"
 SHARD_EPISODES, SHARD_STEPS = 4000, 250
 
-# until: first step of the next stage; mix: skill -> weight; quantised: the exported numerics are trained.
+# until: first step of the next stage; mix: skill -> weight; lr: factor, or (first, last) of a straight line;
+# quantised: the exported numerics are trained. Steps before 1,830 were taken with heads of 80 and a window of 64.
 STAGES = [
     {"until": 600, "tokens": 256, "batch": 12, "mix": {"drill": 0.7, "line": 0.3}, "lr": 1.0},
     {"until": 820, "tokens": 256, "batch": 16, "mix": {"drill": 0.3, "line": 0.7}, "lr": 1.0},
     {"until": 1300, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.25, "find": 0.6}, "lr": 1.0},
     {"until": 1800, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.25, "find": 0.6}, "lr": 0.5},
-    {"until": 4000, "tokens": 512, "batch": 12, "mix": {"drill": 0.1, "find": 0.4, "rename": 0.3, "set": 0.2}, "lr": 0.5},
+    {"until": 2160, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.1, "find": 0.6, "needle": 0.15},
+     "lr": 0.7},
+    {"until": 2800, "tokens": 512, "batch": 12, "mix": {"drill": 0.05, "needle": 0.05, "find": 0.35, "rename": 0.3,
+                                                        "set": 0.15, "report": 0.1}, "lr": 0.6},
+    {"until": 3400, "tokens": 512, "batch": 12, "mix": {"needle": 0.05, "find": 0.35, "rename": 0.3, "set": 0.2,
+                                                        "report": 0.1}, "lr": (0.6, 0.05)},
 ]
 DENSE_STEPS = 200  # the indexer warms up while attention sees every entry
 WEIGHTS = {"rest": 0.1, "index": 0.1, "mtp": 0.2}
@@ -103,11 +109,21 @@ def stage_of(step: int) -> dict:
     return next((s for s in STAGES if step < s["until"]), STAGES[-1])
 
 
+def rate_of(step: int) -> float:
+    """The factor of the learning rates at a step."""
+    stage = stage_of(step)
+    if not isinstance(stage["lr"], tuple):
+        return stage["lr"]
+    start = max((s["until"] for s in STAGES if s["until"] < stage["until"]), default=0)
+    first, last = stage["lr"]
+    return first + (last - first) * min(1.0, (step - start) / (stage["until"] - start))
+
+
 class Trainer:
-    def __init__(self, seed: int, bf16: bool = False):
+    def __init__(self, seed: int, bf16: bool = False, dimensions: config.Config | None = None):
         self.seed, self.step, self.tokens, self.seconds = seed, 0, 0, 0.0
         torch.manual_seed(seed)
-        self.net = Net(config.nano(len_vocab()), tie=True)
+        self.net = Net(dimensions or config.nano(len_vocab()), tie=True)
         export.hash_tables(self.net, seed)
         self.optimizer = Optimizer(self.net, bf16=bf16)
         self.fused = fused.available(self.net.config)
@@ -122,7 +138,7 @@ class Trainer:
     @staticmethod
     def load(path: Path, bf16: bool = False) -> "Trainer":
         state = torch.load(path)
-        trainer = Trainer(state["seed"], bf16)
+        trainer = Trainer(state["seed"], bf16, state["config"])
         trainer.net.load_state_dict(state["net"])
         trainer.optimizer.load_state_dict(state["optimizer"])
         for k in ("step", "tokens", "seconds"):
@@ -144,7 +160,7 @@ class Trainer:
         total, figures = self.losses(rows, mask, positions)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
-        self.optimizer.step(min(1.0, (self.step + 1) / 50) * stage["lr"])
+        self.optimizer.step(min(1.0, (self.step + 1) / 50) * rate_of(self.step))
         self.optimizer.zero_grad(self.net)
         self.net.balance_experts()
         self.step += 1

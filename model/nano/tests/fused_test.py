@@ -29,9 +29,9 @@ class Fused(unittest.TestCase):
         model.set_dense_entries(dense)
         return model
 
-    def pass_(self, model, fused: bool, mtp: bool):
+    def pass_(self, model, fused: bool, mtp: bool = False, bf16: bool = False):
         model.zero_grad()
-        model.numerics.fused = fused
+        model.numerics.fused, model.numerics.bf16_products = fused, bf16
         torch.manual_seed(1)
         ids = torch.randint(112, (2, TOKENS + 2))
         positions = torch.arange(TOKENS)[None].repeat(2, 1)
@@ -69,6 +69,16 @@ class Fused(unittest.TestCase):
 
     def test_same_numbers_through_the_draft_stage(self):
         self.compare(topk=16, dense=False, mtp=True)
+
+    def test_bf16_products_are_near_the_float32_ones(self):
+        """Here the matrix units come in, where there are any."""
+        model = self.model(topk=64, dense=True)
+        exact, rounded = self.pass_(model, True), self.pass_(model, True, bf16=True)
+        self.assertAlmostEqual(exact[0], rounded[0], delta=2e-2)
+        self.assertAlmostEqual(exact[1], rounded[1], delta=2e-2)
+        for name, g in exact[4].items():
+            if g is not None and muon.is_muon(name, g):
+                self.assertLess((g - rounded[4][name]).norm().item(), 0.1 * g.norm().item(), name)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 import tempfile
 import unittest
+from unittest import mock
 from pathlib import Path
 
 try:
@@ -12,7 +13,7 @@ try:
 except ImportError:
     raise unittest.SkipTest("no torch (install python3-torch)")
 
-from model.nano import attention, checkpoint, config, episodes, export, muon, net, products, quantise, train
+from model.nano import attention, checkpoint, config, episodes, export, grow, muon, net, products, quantise, train
 from model.nano.quantise import Numerics
 
 
@@ -178,6 +179,24 @@ class Training(unittest.TestCase):
             cut.save(Path(folder) / "s.pt")
             cut = train.Trainer.load(Path(folder) / "s.pt")
         self.assertEqual([cut.train_step(FixedData()) for _ in range(2)], figures[2:])
+
+    def test_a_grown_state_goes_on_from_the_same_network(self):
+        """With nothing in the new channels the logits stay; the optimiser's state fits and a step can be taken."""
+        torch.set_num_threads(1)
+        trainer = train.Trainer(6)
+        trainer.train_step(FixedData())
+        ids = torch.randint(4096, (1, 130))
+        with torch.no_grad():
+            before = trainer.net(ids)
+        with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(grow, SMALL=0.0, PREFERENCE=0.0):
+            trainer.save(Path(folder) / "s.pt")
+            grown = grow.grow(torch.load(Path(folder) / "s.pt"), 144, 64, trainer.optimizer.adam_names)
+            torch.save(grown, Path(folder) / "g.pt")
+            trainer = train.Trainer.load(Path(folder) / "g.pt")
+        self.assertEqual(trainer.net.config.head_dim, 144)
+        with torch.no_grad():
+            self.assertLess((trainer.net(ids) - before).abs().max().item(), 1e-3)
+        trainer.train_step(FixedData())
 
 
 if __name__ == "__main__":
