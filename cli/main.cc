@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "CLI/CLI.hpp"
+#include "base/faults.h"
 #include "base/status.h"
 #include "cli/commands.h"
 
@@ -24,7 +25,8 @@ int main(int argc, char** argv) {
   kv->require_subcommand(1);
   holdfast::cli::AddKv(*kv, result);
 
-  CLI11_PARSE(app, argc, argv);
+  result = holdfast::base::ArmFaultPointFromEnvironment();
+  if (result.ok()) CLI11_PARSE(app, argc, argv);
   if (result.ok()) return 0;
   std::fprintf(stderr, "holdfast: %s\n", holdfast::base::Message(result).c_str());
   return 1;

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "cli/backend_options.h"
 #include "cli/commands.h"
+#include "cli/kv_session.h"
 #include "cli/terminal.h"
 #include "cli/token_ids.h"
 #include "model/chat.h"
@@ -36,6 +37,7 @@ struct Options {
   int64_t max_tokens = 256;
   model::SamplerOptions sampler;
   uint64_t seed = 0;
+  std::string kv_store;
   BackendChoice backend;
 };
 
@@ -80,6 +82,7 @@ class Printer {
 
 struct Outcome {
   size_t prompt_tokens = 0;
+  int64_t attached = 0;
   double prefill_seconds = 0;
   int64_t generated = 0;
   double decode_seconds = 0;
@@ -88,14 +91,14 @@ struct Outcome {
 
 class Generator {
  public:
-  Generator(model::Engine& engine, model::Sampler& sampler, const model::TokenMask* mask,
-            const Options& options)
-      : engine_(engine),
+  Generator(KvSession& kv, const model::ModelConfig& config, model::Sampler& sampler,
+            const model::TokenMask* mask, const Options& options)
+      : kv_(kv),
+        config_(config),
         sampler_(sampler),
         mask_(mask),
         options_(options),
-        sequence_(engine.NewSequence()),
-        logits_(static_cast<size_t>(engine.config().vocab_size)) {}
+        logits_(static_cast<size_t>(config.vocab_size)) {}
 
   StatusOr<Outcome> Run(std::span<const int32_t> prompt, Printer& printer) {
     outcome_.prompt_tokens = prompt.size();
@@ -106,26 +109,27 @@ class Generator {
     printer.Finish();
     outcome_.decode_seconds = watch.Seconds();
     HF_RETURN_IF_ERROR(status);
+    HF_RETURN_IF_ERROR(kv_.Finish());
     return outcome_;
   }
 
  private:
-  Status Forward(std::span<const int32_t> tokens, model::LogitRows rows) {
-    const model::Feed feed{.sequence = &sequence_, .tokens = tokens, .logits = rows, .logits_out = logits_};
-    return engine_.Forward({&feed, 1});
+  // Cancelled is how Ctrl-C arrives; Step says so.
+  Status CatchUp(const std::function<void(int64_t)>& reached) {
+    const Status status = kv_.CatchUp(logits_, [&](int64_t position) {
+      reached(position);
+      return interrupted == 0;
+    });
+    return absl::IsCancelled(status) ? Status() : status;
   }
 
   Status Prefill(std::span<const int32_t> prompt) {
     const Stopwatch watch;
-    Progress progress("reading the prompt", "tokens", static_cast<int64_t>(prompt.size()));
-    const auto chunk = static_cast<size_t>(engine_.max_rows());
-    for (size_t at = 0; at < prompt.size() && interrupted == 0; at += chunk) {
-      const size_t count = std::min(chunk, prompt.size() - at);
-      const bool last = at + count == prompt.size();
-      HF_RETURN_IF_ERROR(
-          Forward(prompt.subspan(at, count), last ? model::LogitRows::kLast : model::LogitRows::kNone));
-      progress.Update(static_cast<int64_t>(at + count));
-    }
+    kv_.Start(prompt);
+    outcome_.attached = kv_.attached();
+    Progress progress("reading the prompt", "tokens",
+                      static_cast<int64_t>(prompt.size()) - outcome_.attached);
+    HF_RETURN_IF_ERROR(CatchUp([&](int64_t position) { progress.Update(position - outcome_.attached); }));
     outcome_.prefill_seconds = watch.Seconds();
     return {};
   }
@@ -134,14 +138,15 @@ class Generator {
   Status Step(Printer& printer) {
     if (interrupted != 0) return Stop("interrupted");
     if (outcome_.generated == options_.max_tokens) return Stop("--max-tokens reached");
-    const auto position = static_cast<uint64_t>(sequence_.position());
+    const auto position = static_cast<uint64_t>(kv_.position());
     HF_ASSIGN_OR_RETURN(const int32_t id,
                         sampler_.Sample(logits_, mask_, {.seed = options_.seed, .position = position}));
     ++outcome_.generated;
-    if (id == engine_.config().eos_token_id) return Stop("end of the turn");
+    if (id == config_.eos_token_id) return Stop("end of the turn");
     HF_RETURN_IF_ERROR(printer.Print(id));
-    if (sequence_.position() == engine_.config().max_positions) return Stop("the model's window is full");
-    return Forward({&id, 1}, model::LogitRows::kLast);
+    if (kv_.position() == config_.max_positions) return Stop("the model's window is full");
+    kv_.Append(id);
+    return CatchUp([](int64_t) {});
   }
 
   Status Stop(std::string_view why) {
@@ -149,11 +154,11 @@ class Generator {
     return {};
   }
 
-  model::Engine& engine_;
+  KvSession& kv_;
+  const model::ModelConfig& config_;
   model::Sampler& sampler_;
   const model::TokenMask* mask_;
   const Options& options_;
-  model::Sequence sequence_;
   std::vector<float> logits_;
   Outcome outcome_;
 };
@@ -200,14 +205,16 @@ model::TokenMask Printable(const model::Tokenizer& tokenizer, const model::Model
 
 void Report(const Outcome& outcome) {
   const auto rate = [](double count, double seconds) { return seconds > 0 ? count / seconds : 0.0; };
-  const auto prompt = static_cast<double>(outcome.prompt_tokens);
+  const auto read = static_cast<double>(outcome.prompt_tokens) - static_cast<double>(outcome.attached);
   const auto generated = static_cast<double>(outcome.generated);
-  std::fprintf(
-      stderr,
-      "[%s] prompt: %zu tokens in %.2f s (%.1f tokens/s); generated: %lld tokens in %.2f s (%.1f tokens/s)\n",
-      outcome.why.c_str(), outcome.prompt_tokens, outcome.prefill_seconds,
-      rate(prompt, outcome.prefill_seconds), static_cast<long long>(outcome.generated),
-      outcome.decode_seconds, rate(generated, outcome.decode_seconds));
+  std::string from_store;
+  if (outcome.attached > 0) from_store = " (" + GroupDigits(outcome.attached) + " of them from the kv store)";
+  std::fprintf(stderr,
+               "[%s] prompt: %zu tokens%s in %.2f s (%.1f tokens/s); generated: %lld tokens in %.2f s (%.1f "
+               "tokens/s)\n",
+               outcome.why.c_str(), outcome.prompt_tokens, from_store.c_str(), outcome.prefill_seconds,
+               rate(read, outcome.prefill_seconds), static_cast<long long>(outcome.generated),
+               outcome.decode_seconds, rate(generated, outcome.decode_seconds));
 }
 
 Status Run(const Options& options) {
@@ -225,7 +232,8 @@ Status Run(const Options& options) {
   HF_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
                       PromptIds(options, tokenizer.get(), config.bos_token_id));
   model::Engine engine(config, checkpoint->weights(), *backend, {});
-  Generator generator(engine, sampler, tokenizer ? &mask : nullptr, options);
+  HF_ASSIGN_OR_RETURN(const auto kv, KvSession::Open(options.kv_store, *checkpoint, *backend, engine));
+  Generator generator(*kv, config, sampler, tokenizer ? &mask : nullptr, options);
   Printer printer(tokenizer.get());
   std::signal(SIGINT, Interrupt);
   HF_ASSIGN_OR_RETURN(const Outcome outcome, generator.Run(prompt, printer));
@@ -278,6 +286,10 @@ void AddModelGenerate(CLI::App& parent, Status& result) {
   command->add_option("DIR", options->directory, "Checkpoint directory")->required();
   AddPromptOptions(*command, *options);
   AddSamplingOptions(*command, *options);
+  command->add_option(
+      "--kv-store", options->kv_store,
+      "Keep the KV in this directory: what an earlier run has read, even one that was killed, "
+      "is not read again. The text is the same as without");
   AddBackendOptions(*command, options->backend);
   command->callback([options, &result] { result = Run(*options); });
 }

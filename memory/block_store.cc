@@ -53,9 +53,11 @@ class BlockStore::Impl {
   std::vector<Unchecked> ScannedToCheck(std::span<const NodeId> blocks);
   void AskForScanned(std::span<const Unchecked> blocks) const;
   bool CheckScanned(std::span<const NodeId> blocks);
+  void AskForTail(NodeId id);
   bool CopyTail(NodeId id, std::vector<std::byte>& out);
   void PutInPlace(NodeId id, NodeId parent);
-  std::optional<kv::Location> ToCompare(NodeId id, const std::byte* bytes);
+  void Offer(NodeId id, PayloadKind kind, std::unique_ptr<std::byte[]> bytes);
+  std::optional<kv::Location> ToCompare(NodeId id, PayloadKind kind, const std::byte* bytes);
   bool SameBytes(kv::Location at, const std::byte* bytes);
   void BeginRead(NodeId id, PayloadKind kind) { ++state.index.at(id).payload(kind).readers; }
   bool EndRead(NodeId id, PayloadKind kind, kv::Location at);
@@ -181,6 +183,7 @@ void BlockStore::Impl::AskForScanned(std::span<const Unchecked> blocks) const {
            blocks[last + 1].at.slot == blocks[last].at.slot + 1)
       ++last;
     const kv::Segment& segment = *state.segments.at(blocks[first].at.segment).file;
+    segment.WillNeedSums(blocks[first].at.slot, blocks[last].at.slot);
     for (size_t p = 0; p < state.block_planes.size(); ++p)
       if (state.options.planes[p].scanned) segment.WillNeed(blocks[first].at.slot, blocks[last].at.slot, p);
     first = last + 1;
@@ -229,6 +232,15 @@ bool BlockStore::Impl::EndRead(NodeId id, PayloadKind kind, kv::Location at) {
   return true;
 }
 
+void BlockStore::Impl::AskForTail(NodeId id) {
+  const std::lock_guard guard(state.mu);
+  const Payload& tail = state.index.at(id).tail;
+  if (!tail.stored() || tail.heap != nullptr || !state.SegmentOf(tail.at).Map().ok()) return;
+  const kv::Segment& segment = state.SegmentOf(tail.at);
+  segment.WillNeedSums(tail.at.slot, tail.at.slot);
+  segment.WillNeed(tail.at.slot, tail.at.slot, 0);
+}
+
 // False when the tail is not there any more, or was damaged and is quarantined now.
 bool BlockStore::Impl::CopyTail(NodeId id, std::vector<std::byte>& out) {
   kv::Location at;
@@ -249,7 +261,6 @@ bool BlockStore::Impl::CopyTail(NodeId id, std::vector<std::byte>& out) {
     segment = &state.SegmentOf(at);
     BeginRead(id, PayloadKind::kTail);
   }
-  segment->WillNeed(at.slot, at.slot, 0);
   std::memcpy(out.data(), segment->plane(at.slot, 0), out.size());
   const bool good = segment->CheckSums(at.slot, sums_hash) && segment->CheckPlane(at.slot, 0, out.data());
   const std::lock_guard guard(state.mu);
@@ -274,10 +285,36 @@ Attachment BlockStore::Attach(const BlockKey& root, std::span<const BlockKey> ke
       state.index.AddReference(end);
       found.end = ChainRef(this, ToBlock(end));
     }
+    if (!run.empty()) impl_->AskForTail(run.back());
     const bool good = run.empty() || (impl_->CheckScanned(run) && impl_->CopyTail(run.back(), found.tail));
     state.DeliverEvents();
     if (!good) continue;
     for (const NodeId id : run) found.blocks.push_back(ToBlock(id));
+    return found;
+  }
+}
+
+Attachment BlockStore::BackTo(std::span<const BlockId> chain) {
+  kv::StoreState& state = impl_->state;
+  for (;;) {
+    Attachment found;
+    std::vector<NodeId> run;
+    {
+      const std::lock_guard guard(state.mu);
+      for (const BlockId id : chain) {
+        if (!state.Usable(state.index.at(ToNode(id)).block, PayloadKind::kBlock)) break;
+        run.push_back(ToNode(id));
+      }
+      found.blocks_stored = run.size();
+      run.resize(impl_->DeepestTail(run));
+      if (run.empty()) return found;
+      state.index.AddReference(run.back());
+      found.end = ChainRef(this, ToBlock(run.back()));
+    }
+    const bool good = impl_->CopyTail(run.back(), found.tail);
+    state.DeliverEvents();
+    if (!good) continue;
+    found.blocks.assign(chain.begin(), chain.begin() + static_cast<ptrdiff_t>(run.size()));
     return found;
   }
 }
@@ -328,21 +365,21 @@ void BlockStore::Impl::PutInPlace(NodeId id, NodeId parent) {
   state.index.at(id).depth = state.index.at(parent).depth + 1;
 }
 
-// Where the store's own copy of a block has to be read to compare it with `bytes`; none when there is no
-// copy, or when it is in memory and was compared here.
-std::optional<kv::Location> BlockStore::Impl::ToCompare(NodeId id, const std::byte* bytes) {
-  const Payload& payload = state.index.at(id).block;
+// Where the store's own copy has to be read to compare it with `bytes`; none when there is no copy, or when
+// it is in memory and was compared here.
+std::optional<kv::Location> BlockStore::Impl::ToCompare(NodeId id, PayloadKind kind, const std::byte* bytes) {
+  const Payload& payload = state.index.at(id).payload(kind);
   if (payload.heap != nullptr) {
     // Somebody may read there, so it stays.
-    if (std::memcmp(payload.heap.get(), bytes, state.block_bytes) != 0)
+    if (std::memcmp(payload.heap.get(), bytes, state.BytesOf(kind)) != 0)
       state.AddEvent(StoreEvent::Kind::kQuarantined,
                      "block " + ShortName(state.index.at(id).key) + ": " + std::string(kDiffers));
     return std::nullopt;
   }
   if (!payload.stored()) return std::nullopt;
   const kv::Location at = payload.at;
-  if (!state.Usable(payload, PayloadKind::kBlock)) {
-    state.Quarantine(id, PayloadKind::kBlock, kOtherLayout);
+  if (!state.Usable(payload, kind)) {
+    state.Quarantine(id, kind, kOtherLayout);
     return std::nullopt;
   }
   if (!state.MapOrQuarantine(at)) return std::nullopt;
@@ -355,67 +392,75 @@ bool BlockStore::Impl::SameBytes(kv::Location at, const std::byte* bytes) {
     const std::lock_guard guard(state.mu);
     segment = &state.SegmentOf(at);
   }
-  for (size_t p = 0; p < state.block_planes.size(); ++p) {
-    if (std::memcmp(segment->plane(at.slot, p), bytes, state.block_planes[p]) != 0) return false;
-    bytes += state.block_planes[p];
+  const std::vector<uint32_t>& planes = segment->geometry().plane_bytes;
+  for (size_t p = 0; p < planes.size(); ++p) {
+    if (std::memcmp(segment->plane(at.slot, p), bytes, planes[p]) != 0) return false;
+    bytes += planes[p];
   }
   return true;
+}
+
+// Makes `bytes` the payload of a node, unless it has it: a copy from before a crash may be torn, so it is
+// compared. Somebody refers to the node or keeps its tail, so that nothing discards the payload meanwhile.
+void BlockStore::Impl::Offer(NodeId id, PayloadKind kind, std::unique_ptr<std::byte[]> bytes) {
+  std::optional<kv::Location> at;
+  {
+    const std::lock_guard guard(state.mu);
+    at = ToCompare(id, kind, bytes.get());
+  }
+  const bool same = at.has_value() && SameBytes(*at, bytes.get());
+  {
+    const std::lock_guard guard(state.mu);
+    Node& node = state.index.at(id);
+    const Payload& payload = node.payload(kind);
+    if (at.has_value() && payload.stored() && payload.at == *at) {
+      if (!same) {
+        state.Quarantine(id, kind, kDiffers);
+      } else if (kind == PayloadKind::kBlock) {
+        node.checked = std::make_unique<uint8_t[]>(state.block_planes.size());
+        std::fill_n(node.checked.get(), state.block_planes.size(), uint8_t{1});
+      }
+    }
+    if (payload.state == PayloadState::kAbsent) state.Enqueue(id, kind, std::move(bytes));
+    state.index.Settle(id);
+  }
+  state.DeliverEvents();
 }
 
 ChainRef BlockStore::Append(const ChainRef& parent, const BlockKey& key, std::unique_ptr<std::byte[]> bytes) {
   kv::StoreState& state = impl_->state;
   HF_CHECK(parent.store_ == this && !state.block_planes.empty());
   ChainRef chain;
-  NodeId id = kv::kNoNode;
-  std::optional<kv::Location> at;
   {
     const std::lock_guard guard(state.mu);
-    id = state.index.FindOrAdd(key);
-    state.index.AddReference(id);  // from here on nothing discards it
+    const NodeId id = state.index.FindOrAdd(key);
+    state.index.AddReference(id);
     chain = ChainRef(this, ToBlock(id));
     impl_->PutInPlace(id, ToNode(parent.id_));
-    at = impl_->ToCompare(id, bytes.get());
   }
-  const bool same = at.has_value() && impl_->SameBytes(*at, bytes.get());
-  {
-    const std::lock_guard guard(state.mu);
-    Node& node = state.index.at(id);
-    if (at.has_value() && node.block.stored() && node.block.at == *at) {
-      if (same) {
-        node.checked = std::make_unique<uint8_t[]>(state.block_planes.size());
-        std::fill_n(node.checked.get(), state.block_planes.size(), uint8_t{1});
-      } else {
-        state.Quarantine(id, PayloadKind::kBlock, kDiffers);
-      }
-    }
-    if (node.block.state == PayloadState::kAbsent) state.Enqueue(id, PayloadKind::kBlock, std::move(bytes));
-    state.index.Settle(id);
-  }
-  state.DeliverEvents();
+  impl_->Offer(ToNode(chain.id_), PayloadKind::kBlock, std::move(bytes));
   return chain;
 }
 
 TailRef BlockStore::PutTail(const ChainRef& at, std::unique_ptr<std::byte[]> bytes, bool periodic) {
   kv::StoreState& state = impl_->state;
   HF_CHECK(at.store_ == this && state.options.tail_bytes > 0);
-  const NodeId id = ToNode(at.id_);
+  TailRef tail;
   {
     const std::lock_guard guard(state.mu);
-    Node& node = state.index.at(id);
+    Node& node = state.index.at(ToNode(at.id_));
     ++node.tail_keepers;
-    if (node.tail.stored() && !state.Usable(node.tail, PayloadKind::kTail))
-      state.Quarantine(id, PayloadKind::kTail, kOtherLayout);
+    tail = TailRef(this, at.id_);
+    state.index.Settle(ToNode(at.id_));
     if (node.tail.state == PayloadState::kAbsent) {
       node.periodic_tail = periodic;
-      state.Enqueue(id, PayloadKind::kTail, std::move(bytes));
     } else if (periodic && !node.periodic_tail) {
       node.periodic_tail = true;
       if (node.tail.at.valid()) state.to_renew.push_back(node.tail.at);
     }
-    state.index.Settle(id);
   }
-  state.DeliverEvents();
-  return TailRef(this, at.id_);
+  impl_->Offer(ToNode(at.id_), PayloadKind::kTail, std::move(bytes));
+  return tail;
 }
 
 void BlockStore::Drop(ChainRef chain) {

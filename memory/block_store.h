@@ -16,8 +16,8 @@
 // why, an event is given, and every later Write tries again.
 //
 // Threads: all methods may be called from any thread. Write, Sync and EvictTo wait for the disk and for each
-// other; Verify, Attach and CheckPlane read what they check, Append what it compares; the others return at
-// once.
+// other; Verify, Attach and CheckPlane read what they check, Append and PutTail what they compare; the others
+// return at once.
 // Source: DESIGN section 5; docs/formats/kv_segment.md; ADRs 0004 and 0005.
 #pragma once
 
@@ -192,6 +192,11 @@ class BlockStore {
   };
   Presence Look(const BlockKey& key) const;
 
+  // Finds the deepest tail on a chain that the caller has attached, or a part of it from its start; the
+  // blocks up to there, a reference to the last of them, and the tail, as Attach gives them, but without
+  // checking blocks. Without any tail the end is invalid. For forks and rewinds.
+  Attachment BackTo(std::span<const BlockId> chain);
+
   // A reference to a block that is known by key, to keep a session's chain; invalid when it is not stored.
   ChainRef Pin(const BlockKey& key);
   // The same for its tail.
@@ -204,8 +209,9 @@ class BlockStore {
   // parent.
   ChainRef Append(const ChainRef& parent, const BlockKey& key, std::unique_ptr<std::byte[]> bytes);
 
-  // Stores the tail at the end of a block; when it is there already, `bytes` is freed. `periodic` tails are
-  // kept as long as their block; a tail becomes one when anybody says so.
+  // Stores the tail at the end of a block, which is compared and replaced as in Append. `periodic` tails are
+  // kept as long as their block; a tail becomes one when anybody says so. While nothing can be written, new
+  // ones that nobody keeps are given up.
   TailRef PutTail(const ChainRef& at, std::unique_ptr<std::byte[]> bytes, bool periodic);
 
   // Drops `chain`, and removes its blocks from the end up to the first that is referenced or shared.

@@ -134,33 +134,48 @@ void KvTimeline::Rewind(int64_t position) {
   HF_CHECK(position >= 0 && position <= position_);
   if (position == position_) return;
   StoreTail();
-  std::vector<memory::BlockKey> keys = std::move(keys_);
-  keys.resize(static_cast<size_t>(position / cache_->layout_.block_tokens));
   std::erase_if(kept_, [position](const StoredTail& tail) { return tail.position > position; });
-  AttachTo(keys);
+  if (!CutTo(position)) AttachTo({});
+}
+
+bool KvTimeline::CutTo(int64_t position) {
+  const auto blocks = static_cast<size_t>(position / cache_->layout_.block_tokens);
+  memory::Attachment found = cache_->store_.BackTo(std::span(blocks_).first(blocks));
+  const auto count = static_cast<int64_t>(found.blocks.size());
+  if (count == 0) return false;
+  for (const int64_t block : in_memory_)
+    if (block >= count) cache_->store_.ReleaseHeap(blocks_[static_cast<size_t>(block)]);
+  std::erase_if(in_memory_, [count](int64_t block) { return block >= count; });
+  sequence_->TruncateToBlocks(count);
+  position_ = sequence_->position();
+  HF_CHECK(sequence_->RestoreTail(position_, found.tail).ok());
+  end_ = std::move(found.end);
+  blocks_ = std::move(found.blocks);
+  keys_.resize(blocks_.size());
+  started_.clear();
+  newest_ = BoundaryTail{};
+  return true;
 }
 
 KvTimeline KvTimeline::Fork(int64_t position) {
   HF_CHECK(position >= 0 && position <= position_);
   StoreTail();
   KvTimeline fork(*cache_);
-  if (position < position_) {
-    fork.AttachTo(std::span(keys_).first(static_cast<size_t>(position / cache_->layout_.block_tokens)));
-  } else {
-    fork.sequence_ = std::make_unique<model::Sequence>(sequence_->Fork());
-    fork.end_ = cache_->store_.Share(end_);
-    fork.position_ = position_;
-    fork.blocks_stored_ = static_cast<int64_t>(blocks_.size());
-    fork.keys_ = keys_;
-    fork.blocks_ = blocks_;
-    fork.started_ = started_;
-    fork.guard_->Watch(fork.sequence_.get(), blocks_);
-    fork.sequence_->set_guard(fork.guard_.get());
-    for (const int64_t block : in_memory_) fork.LendFromStore(block, /*append=*/false);
-  }
+  fork.sequence_ = std::make_unique<model::Sequence>(sequence_->Fork());
+  fork.end_ = cache_->store_.Share(end_);
+  fork.position_ = position_;
+  fork.keys_ = keys_;
+  fork.blocks_ = blocks_;
+  fork.started_ = started_;
+  fork.guard_->Watch(fork.sequence_.get(), blocks_);
+  fork.sequence_->set_guard(fork.guard_.get());
+  for (const int64_t block : in_memory_) fork.LendFromStore(block, /*append=*/false);
+  if (position < position_ && !fork.CutTo(position)) fork.AttachTo({});
+  fork.blocks_stored_ = static_cast<int64_t>(fork.blocks_.size());
   // Both keep the tail of the fork point.
   if (memory::TailRef tail = cache_->store_.PinTail(fork.end_key()); tail.valid())
-    fork.Keep({fork.end_key(), fork.position_ - static_cast<int64_t>(fork.started_.size()), std::move(tail)});
+    fork.Keep({fork.end_key(), static_cast<int64_t>(fork.blocks_.size()) * cache_->layout_.block_tokens,
+               std::move(tail)});
   return fork;
 }
 

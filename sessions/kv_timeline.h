@@ -115,6 +115,8 @@ class KvTimeline {
   bool TailWanted(int64_t position) const;
   // False when the store has lost the block.
   bool LendFromStore(int64_t block, bool append);
+  // The timeline becomes the first blocks of its chain, as found by BlockStore::BackTo. False: none.
+  bool CutTo(int64_t position);
   void ReleaseBlocks();
 
   KvCache* cache_;

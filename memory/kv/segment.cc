@@ -179,6 +179,11 @@ void Segment::WillNeed(uint32_t first, uint32_t last, size_t p) const {
       ->WillNeed(geometry_.slot_offset(first, p), uint64_t{last - first + 1} * geometry_.plane_bytes[p]);
 }
 
+void Segment::WillNeedSums(uint32_t first, uint32_t last) const {
+  mapping_.load(std::memory_order_acquire)
+      ->WillNeed(geometry_.sums_offset(first), uint64_t{last - first + 1} * geometry_.sums_bytes());
+}
+
 bool Segment::damaged() const {
   const base::MappedFile* mapping = mapping_.load(std::memory_order_acquire);
   return mapping != nullptr && mapping->damaged();

@@ -74,8 +74,9 @@ class Segment {
   // Whether `at` holds what the row says about plane `p`. Wants Map, and a row that is good.
   bool CheckPlane(uint32_t slot, size_t p, const std::byte* at) const;
 
-  // Asks the disk for plane `p` of slots first..last. Wants Map.
+  // Asks the disk for plane `p`, or the checksums, of slots first..last. Wants Map.
   void WillNeed(uint32_t first, uint32_t last, size_t p) const;
+  void WillNeedSums(uint32_t first, uint32_t last) const;
 
   // A read of the mapping has met a page that could not be delivered.
   bool damaged() const;
