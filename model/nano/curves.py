@@ -7,43 +7,48 @@ import json
 import sys
 from pathlib import Path
 
-WIDTH, HEIGHT, LEFT, TOP, GAP = 760, 220, 60, 30, 50
-SERIES = [  # panel, field, colour
-    ("loss", "model", "#1f5fa8"), ("loss", "rest", "#b8860b"), ("loss", "mtp", "#7a3b9a"), ("loss", "index", "#777777"),
-    ("accuracy", "markup", "#b8860b"), ("accuracy", "copy", "#1f5fa8")]
+WIDTH, HEIGHT, LEFT, TOP, GAP = 760, 200, 60, 30, 40
+LOSSES = {"model": "#1f5fa8", "rest": "#b8860b", "mtp": "#7a3b9a", "index": "#777777"}
+SHARES = {"markup": "#b8860b", "copy": "#1f5fa8"}
+COLOURS = ["#2e8b57", "#c04040", "#1f5fa8", "#b8860b", "#7a3b9a", "#777777"]
 
 
 def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def panels(rows: list[dict]) -> list[tuple[str, float, dict[str, str]]]:
+    """(title, upper end of the axis, field -> colour) of each panel."""
+    solved = sorted({k for r in rows for k in r if k.endswith("_solved")})
+    return [("loss", max(r["model"] for r in rows), LOSSES),
+            ("share of right tokens, in training", 1.0, SHARES),
+            ("share of evaluation episodes without a wrong token", 1.0, dict(zip(solved, COLOURS * len(solved))))]
+
+
+def label(field: str) -> str:
+    return field.removeprefix("eval_").removesuffix("_solved")
+
+
 def draw(rows: list[dict]) -> str:
-    """Panels above each other over millions of tokens: losses, then shares of right tokens."""
-    panels = ["loss", "accuracy"]
-    full = {"loss": max(r["model"] for r in rows), "accuracy": 1.0}
+    """Panels above each other over millions of tokens."""
+    drawn = panels(rows)
     span = rows[-1]["tokens"] / 1e6
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + LEFT + 130}" '
-           f'height="{TOP + 2 * (HEIGHT + GAP)}" font-family="sans-serif" font-size="12">',
-           '<rect width="100%" height="100%" fill="white"/>']
-    evaluations = sorted({k for r in rows for k in r if k.startswith("eval")})
-    series = SERIES + [("accuracy", k, "#2e8b57" if k.endswith("copy") else "#c04040") for k in evaluations
-                       if k.endswith(("copy", "solved"))]
-    for n, panel in enumerate(panels):
+    height = TOP + len(drawn) * (HEIGHT + GAP)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + LEFT + 90}" height="{height}" '
+           'font-family="sans-serif" font-size="12">', '<rect width="100%" height="100%" fill="white"/>']
+    for n, (title, full, fields) in enumerate(drawn):
         top = TOP + n * (HEIGHT + GAP)
         out.append(f'<rect x="{LEFT}" y="{top}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#bbb"/>')
+        out.append(f'<text x="{LEFT}" y="{top - 6}">{title}</text>')
         for i in range(5):
             y = top + HEIGHT * (1 - i / 4)
-            out.append(f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{full[panel] * i / 4:.2f}</text>')
-        mine = [s for s in series if s[0] == panel]
-        for row, (_, field, colour) in enumerate(mine):
-            points = [(LEFT + WIDTH * r["tokens"] / 1e6 / span,
-                       top + HEIGHT * (1 - min(r[field] / full[panel], 1))) for r in rows if field in r]
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-            out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-            out.append(f'<text x="{LEFT + WIDTH + 8}" y="{top + 14 + 16 * row}" fill="{colour}">{field}</text>')
-        out.append(f'<text x="{LEFT}" y="{top - 6}">{panel}</text>')
-    foot = TOP + 2 * HEIGHT + GAP + 18
-    out.append(f'<text x="{LEFT + WIDTH}" y="{foot}" text-anchor="end">{span:.2f} million tokens</text></svg>')
+            out.append(f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{full * i / 4:.2f}</text>')
+        for row, (field, colour) in enumerate(fields.items()):
+            points = " ".join(f"{LEFT + WIDTH * r['tokens'] / 1e6 / span:.1f},"
+                              f"{top + HEIGHT * (1 - min(r[field] / full, 1)):.1f}" for r in rows if field in r)
+            out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+            out.append(f'<text x="{LEFT + WIDTH + 8}" y="{top + 14 + 16 * row}" fill="{colour}">{label(field)}</text>')
+    out.append(f'<text x="{LEFT + WIDTH}" y="{height - 12}" text-anchor="end">{span:.1f} million tokens</text></svg>')
     return "\n".join(out) + "\n"
 
 

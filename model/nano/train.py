@@ -25,7 +25,7 @@ from model.nano.muon import Optimizer
 from model.nano.net import Net
 
 TOKENIZER = Path(__file__).parent / "tokenizer.json"
-SHARD_EPISODES, SHARD_STEPS = 4000, 250
+SHARD_EPISODES, SHARD_STEPS = 4000, 1000
 
 # until: first step of the next stage; mix: skill -> weight; lr: factor, or (first, last) of a straight line;
 # quantised: the exported numerics are trained. Steps before 1,830 were taken with heads of 80 and a window of 64.
@@ -91,11 +91,12 @@ class Data:
 
 
 def spread_positions(rng: random.Random, tokens: int) -> torch.Tensor:
-    """[T] positions below a million: a random start, sometimes with a jump where a block of 128 begins."""
+    """[T] positions below a million: a random start; in a fifth of the rows, jumps where blocks of 128 begin."""
     jumps = torch.zeros(tokens, dtype=torch.int64)
     jumps[0] = 128 * int(2 ** rng.uniform(0, 12)) - 128
+    rate = 0.25 if rng.random() < 0.2 else 0.0
     for t in range(128, tokens, 128):
-        if rng.random() < 0.05:
+        if rng.random() < rate:
             jumps[t] = 128 * int(2 ** rng.uniform(0, 11))
     return torch.arange(tokens) + jumps.cumsum(0)
 

@@ -13,7 +13,7 @@ try:
 except ImportError:
     raise unittest.SkipTest("no torch (install python3-torch)")
 
-from model.nano import attention, checkpoint, config, episodes, export, grow, muon, net, products, quantise, train
+from model.nano import attention, checkpoint, config, episodes, export, grow, muon, net, products, quantise, state, train
 from model.nano.quantise import Numerics
 
 
@@ -180,10 +180,25 @@ class Training(unittest.TestCase):
             cut = train.Trainer.load(Path(folder) / "s.pt")
         self.assertEqual([cut.train_step(FixedData()) for _ in range(2)], figures[2:])
 
+    def test_a_packed_state_keeps_the_weights_and_nearly_the_momentum(self):
+        torch.set_num_threads(1)
+        trainer = train.Trainer(5)
+        trainer.train_step(FixedData())
+        with tempfile.TemporaryDirectory() as folder:
+            trainer.save(Path(folder) / "s.pt")
+            state.pack(Path(folder) / "s.pt", Path(folder) / "packed")
+            state.unpack(Path(folder) / "packed", Path(folder) / "u.pt")
+            other = train.Trainer.load(Path(folder) / "u.pt")
+        self.assertEqual(trainer.train_step(FixedData()), other.train_step(FixedData()))  # before any update
+        for (name, p), q in zip(trainer.net.named_parameters(), other.net.parameters()):
+            self.assertLess((p - q).norm().item(), 1e-3 * p.norm().item() + 1e-5, name)
+
     def test_a_grown_state_goes_on_from_the_same_network(self):
         """With nothing in the new channels the logits stay; the optimiser's state fits and a step can be taken."""
         torch.set_num_threads(1)
-        trainer = train.Trainer(6)
+        narrow = config.nano(4096)
+        narrow.head_dim, narrow.sliding_window = 80, 64
+        trainer = train.Trainer(6, dimensions=narrow)
         trainer.train_step(FixedData())
         ids = torch.randint(4096, (1, 130))
         with torch.no_grad():
