@@ -163,6 +163,7 @@ void Broker::Shutdown() {
     pollfd polled = {session.pidfd.get(), POLLIN, 0};
     poll(&polled, 1, static_cast<int>(std::max<int64_t>(left_ms, 0)));
     waitid(P_PIDFD, static_cast<id_t>(session.pidfd.get()), nullptr, WEXITED | WNOHANG);
+    SignalKill(session.janitor);
   }
   // The groups of the last processes are free a moment after these are dead.
   for (auto& [id, job] : jobs_) old_groups_.push_back(std::move(job.cgroups));
@@ -226,7 +227,9 @@ Failure Broker::Filter(const wire::SessionSpec& spec, const std::vector<sock_fil
 
 Failure Broker::CloneSession(Session& session, const std::vector<sock_filter>& filter) {
   const wire::SessionSpec& spec = session.spec;
+  session.work = "s" + std::to_string(getpid()) + "-" + std::to_string(session.id);
   SessionStart start = {.spec = spec,
+                        .work = session.work,
                         .id = session.id,
                         .broker_is_root = root_,
                         .outside_uid = geteuid(),
@@ -346,6 +349,22 @@ void Broker::SessionOpened(Session& session, const Message& message) {
   session.ready = ready;
   session.state = SessionState::kOpen;
   Tell(MessageType::kSessionOpened, session.id, wire::Encode(ready));
+  if (session.spec.overlay) CleanLayer(session);
+}
+
+// Removes what overlayfs left beside the layer in earlier sessions, in a process of its own: removing a
+// directory can take milliseconds. It ends with the session, so that nobody is at the layer once that is
+// closed.
+void Broker::CleanLayer(Session& session) {
+  int pidfd = -1;
+  const pid_t pid = CloneInto(0, &pidfd);
+  if (pid == 0) {
+    CloseFrom(0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    RemoveTree(session.spec.layer + "/work", session.work);
+    _exit(0);
+  }
+  if (pid > 0) session.janitor = Descriptor(pidfd);
 }
 
 void Broker::FailSession(Session& session, Failure failure) {
@@ -355,6 +374,10 @@ void Broker::FailSession(Session& session, Failure failure) {
 
 void Broker::ReapSession(Session& session) {
   waitid(P_PIDFD, static_cast<id_t>(session.pidfd.get()), nullptr, WEXITED | WNOHANG);
+  if (session.janitor.valid()) {
+    SignalKill(session.janitor);
+    waitid(P_PIDFD, static_cast<id_t>(session.janitor.get()), nullptr, WEXITED);
+  }
   const uint64_t id = session.id;
   if (session.state == SessionState::kOpening) {
     const Failure gone = {Stage::kGone, 0, "session-init ended"};
@@ -448,15 +471,19 @@ void Broker::JobReady(Job& job, Message& message) {
   const Session& session = sessions_.at(job.session);
   job.state = JobState::kPreparing;
   job.end.layers = session.ready.layers & ~(wire::kLayerMemoryCgroup | wire::kLayerPidsCgroup);
+  std::vector<Descriptor> doors;
   if (session.spec.use_cgroups) {
     job.cgroups =
         CgroupSet::Make(cgroups_, std::to_string(job.id), job.limits.memory_bytes, job.limits.processes);
-    if (!job.cgroups.Add(job.pid)) return FailJob(job, {Stage::kCgroup, errno, "moving the job"});
+    if (!job.cgroups.OpenDoors(doors)) return FailJob(job, {Stage::kCgroup, errno, "opening a group"});
   }
   if (job.cgroups.limits_memory()) job.end.layers |= wire::kLayerMemoryCgroup;
   if (job.cgroups.limits_processes()) job.end.layers |= wire::kLayerPidsCgroup;
   const std::string go = wire::Encode(wire::JobReady{job.end.layers});
-  if (!Send(job.channel.get(), MessageType::kGo, job.id, go)) FailJob(job, {Stage::kProtocol, errno, "job"});
+  std::vector<int> fds;
+  for (const Descriptor& door : doors) fds.push_back(door.get());
+  if (!Send(job.channel.get(), MessageType::kGo, job.id, go, fds))
+    FailJob(job, {Stage::kProtocol, errno, "job"});
 }
 
 void Broker::FailJob(Job& job, const Failure& failure) {

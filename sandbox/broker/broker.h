@@ -35,9 +35,11 @@ class Broker {
   struct Session {
     uint64_t id = 0;
     wire::SessionSpec spec;
+    std::string work;  // its own part of the layer's work directory
     SessionState state = SessionState::kOpening;
     Descriptor channel;
     Descriptor pidfd;
+    Descriptor janitor;  // cleans up after earlier sessions of the layer
     pid_t pid = 0;
     int64_t deadline_ns = 0;
     wire::SessionReady ready;
@@ -60,6 +62,7 @@ class Broker {
   void SessionOpened(Session& session, const Message& message);
   void FailSession(Session& session, wire::Failure failure);
   void ReapSession(Session& session);
+  void CleanLayer(Session& session);
 
   // Jobs.
   void HandleJob(Job& job);

@@ -1,6 +1,7 @@
 #include "sandbox/broker/cgroup.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -187,6 +188,7 @@ CgroupSet CgroupSet::Make(const CgroupPlaces& places, const std::string& name, u
     return true;
   };
   set.memory_v2_ = places.memory_v2;
+  set.pids_v2_ = places.pids_v2;
   if (memory_bytes != 0 && make(places.memory, set.memory_)) {
     const char* file = places.memory_v2 ? "/memory.max" : "/memory.limit_in_bytes";
     if (!WriteText((set.memory_ + file).c_str(), std::to_string(memory_bytes))) {
@@ -212,12 +214,19 @@ CgroupSet CgroupSet::Make(const CgroupPlaces& places, const std::string& name, u
   return set;
 }
 
-std::vector<std::string*> CgroupSet::Directories() { return {&memory_, &pids_, &cpuacct_}; }
+std::vector<CgroupSet::Group> CgroupSet::Groups() const {
+  std::vector<Group> groups;
+  if (!memory_.empty()) groups.push_back({memory_, memory_v2_});
+  if (!pids_.empty() && pids_ != memory_) groups.push_back({pids_, pids_v2_});
+  if (!cpuacct_.empty()) groups.push_back({cpuacct_, false});
+  return groups;
+}
 
-bool CgroupSet::Add(pid_t pid) {
-  for (const std::string* directory : Directories()) {
-    if (!directory->empty() && !WriteText((*directory + "/cgroup.procs").c_str(), std::to_string(pid)))
-      return false;
+bool CgroupSet::OpenDoors(std::vector<Descriptor>& doors) const {
+  for (const Group& group : Groups()) {
+    const std::string path = group.path + (group.v2 ? "/cgroup.procs" : "/tasks");
+    doors.emplace_back(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!doors.back().valid()) return false;
   }
   return true;
 }
@@ -241,13 +250,11 @@ CgroupUsage CgroupSet::Usage() const {
 
 bool CgroupSet::Remove() {
   bool gone = true;
-  for (std::string* directory : Directories()) {
-    if (directory->empty()) continue;
-    if (rmdir(directory->c_str()) == 0 || errno == ENOENT) {
-      directory->clear();
-    } else {
-      gone = false;
-    }
+  for (const Group& group : Groups()) gone = (rmdir(group.path.c_str()) == 0 || errno == ENOENT) && gone;
+  if (gone) {
+    memory_.clear();
+    pids_.clear();
+    cpuacct_.clear();
   }
   return gone;
 }

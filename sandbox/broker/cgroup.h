@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "sandbox/broker/descriptor.h"
+
 namespace holdfast::sandbox {
 
 // Where groups can be made. Both versions of the interface are known; a controller is used where a directory
@@ -44,8 +46,13 @@ class CgroupSet {
   static CgroupSet Make(const CgroupPlaces& places, const std::string& name, uint64_t memory_bytes,
                         uint64_t processes);
 
-  // Moves a process there. False with errno set: then no limit holds.
-  bool Add(pid_t pid);
+  // Files that a process of one thread writes "0" to in order to move there itself. Opened here, they carry
+  // the rights of the broker. False with errno set.
+  //
+  // Moving another process makes the kernel wait for an RCU grace period, some 10 ms, as it must for several
+  // threads. With version 1 a thread that moves itself through `tasks` spares that; version 2 has no such
+  // door.
+  bool OpenDoors(std::vector<Descriptor>& doors) const;
 
   bool limits_memory() const { return !memory_.empty(); }
   bool limits_processes() const { return !pids_.empty(); }
@@ -57,9 +64,14 @@ class CgroupSet {
   bool Remove();
 
  private:
-  std::vector<std::string*> Directories();
+  struct Group {
+    std::string path;
+    bool v2 = false;
+  };
+  std::vector<Group> Groups() const;
   std::string memory_, pids_, cpuacct_;
   bool memory_v2_ = false;
+  bool pids_v2_ = false;
 };
 
 }  // namespace holdfast::sandbox

@@ -196,6 +196,10 @@ class JobInit {
     Message message;
     if (Receive(kChannel, true, message) != ReceiveResult::kMessage || message.type != MessageType::kGo)
       _exit(1);
+    for (const Descriptor& door : message.descriptors) {
+      if (write(door.get(), "0", 1) != 1)
+        FailJob(kChannel, start_.id, {Stage::kCgroup, errno, "entering a group"});
+    }
     wire::JobReady groups;
     if (!wire::Decode(message.body, groups)) _exit(1);
     // The rlimit counts for the whole session, its process 1 and this one included; where the kernel counts

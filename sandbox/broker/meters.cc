@@ -150,6 +150,29 @@ bool TreeWalk::Step(size_t entries) {
   return stack_.empty();
 }
 
+namespace {
+
+void RemoveIn(int parent, const char* name, int depth, const std::string& kept) {
+  fchmodat(parent, name, 0700, 0);
+  const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  DIR* directory = fd >= 0 ? fdopendir(fd) : nullptr;
+  if (directory == nullptr) return;
+  while (const dirent* entry = readdir(directory)) {
+    if (std::strcmp(entry->d_name, ".") == 0 || std::strcmp(entry->d_name, "..") == 0) continue;
+    if (depth == 0 && entry->d_name == kept) continue;
+    if (unlinkat(fd, entry->d_name, 0) == 0 || errno != EISDIR || depth >= 64) continue;
+    RemoveIn(fd, entry->d_name, depth + 1, kept);
+    unlinkat(fd, entry->d_name, AT_REMOVEDIR);
+  }
+  closedir(directory);
+}
+
+}  // namespace
+
+void RemoveTree(const std::string& path, const std::string& kept) {
+  RemoveIn(AT_FDCWD, path.c_str(), 0, kept);
+}
+
 DiskMeter::DiskMeter(std::string layer, std::string file_system)
     : layer_(std::move(layer)), file_system_(std::move(file_system)) {
   free_at_start_ = free_at_walk_ = MeasureFreeSpace(file_system_.c_str());

@@ -58,6 +58,10 @@ class TreeWalk {
   bool complete_ = true;
 };
 
+// Removes what is in the directory `path` but for its entry `kept`, making directories readable that are not;
+// leaves the directory itself. Links are not followed beneath it.
+void RemoveTree(const std::string& path, const std::string& kept);
+
 // Disk use of a session's layer: now and then the layer is walked, in between the free space of the file
 // system tells how much it can have grown. Whoever else writes there makes the estimate too high, so an
 // excess counts only once a walk has confirmed it.

@@ -4,6 +4,7 @@
 
 #include <linux/filter.h>
 
+#include <string>
 #include <vector>
 
 #include "sandbox/broker/descriptor.h"
@@ -16,6 +17,7 @@ inline constexpr unsigned kInsideId = 1000;
 
 struct SessionStart {
   wire::SessionSpec spec;
+  std::string work;  // overlay: name of a new directory in the layer's work/
   uint64_t id = 0;
   Descriptor channel;    // to the broker
   Descriptor workspace;  // detached, id-mapped mounts; only where the broker is root

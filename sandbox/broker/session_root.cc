@@ -186,14 +186,13 @@ Failure FillRoot(RootBuilder& root, const SessionStart& start, Sources& sources)
   return {};
 }
 
-Failure MountOverlay(const wire::SessionSpec& spec) {
-  const std::string stage = kLayerStage;
-  const std::string upper = stage + "/upper", work = stage + "/work", index = work + "/work";
-  // Left behind by a session that was killed: with "volatile", overlayfs then refuses the layer, since a
-  // machine that went down could have torn it. Whoever owns the layer checks it against its manifest instead.
-  unlink((index + "/incompat/volatile/dirty").c_str());
-  rmdir((index + "/incompat/volatile").c_str());
-  rmdir((index + "/incompat").c_str());
+Failure MountOverlay(const SessionStart& start) {
+  const wire::SessionSpec& spec = start.spec;
+  const std::string upper = std::string(kLayerStage) + "/upper";
+  // Always a new one. With "volatile" (no sync when it is unmounted; whoever owns the layer makes it durable)
+  // overlayfs refuses a work directory that was not left in order, as one of a killed session is.
+  const std::string work = std::string(kLayerStage) + "/work/" + start.work;
+  if (mkdir(work.c_str(), 0700) != 0 && errno != EEXIST) return Fail(Stage::kOverlay, "work");
   const Descriptor mount = NewInstance("overlay", {{"lowerdir", kLowerStage},
                                                    {"upperdir", upper.c_str()},
                                                    {"workdir", work.c_str()},
@@ -243,7 +242,7 @@ Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers) {
   if (fchdir(root_mount.get()) != 0 || syscall(SYS_pivot_root, ".", ".") != 0) return Fail(Stage::kPivot, "");
   if (umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) return Fail(Stage::kPivot, "detach");
   if (start.spec.overlay) {
-    if (Failure f = MountOverlay(start.spec); !f.ok()) return f;
+    if (Failure f = MountOverlay(start); !f.ok()) return f;
     layers |= wire::kLayerOverlay;
   } else if (Failure f = ProtectPaths(start.spec); !f.ok()) {
     return f;
