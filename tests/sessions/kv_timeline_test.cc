@@ -4,11 +4,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
 
+#include "model/virtual_kv.h"
 #include "tests/sessions/kv_testing.h"
 #include "tests/support/seeded_random.h"
 #include "tests/support/sim_clock.h"
@@ -297,6 +300,103 @@ TEST_F(KvTimelineTest, DamagedSelectedEntriesAreNoticedAndRebuilt) {
   ASSERT_FALSE(opened->events.empty());
   EXPECT_EQ(opened->events.front().kind, memory::StoreEvent::Kind::kQuarantined);
   EXPECT_THAT(opened->events.front().message, HasSubstr("checksum mismatch"));
+}
+
+// The files vanish under a running engine: whatever happens to them, no wrong result and no crash.
+class KvFileDamageTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(KvFileDamageTest, IsNoticedAndRebuilt) {
+  const std::string directory = ::testing::TempDir() + "/kv_damage_" + GetParam() + "_" +
+                                std::to_string(static_cast<unsigned>(::getpid()));
+  std::filesystem::remove_all(directory);
+  SmallEngine small;
+  const auto tokens = SmallTokens(1, 2700);
+  const OpenOptions options{.directory = directory};
+  {
+    auto opened = OpenSmallStore(base::RealFileSystem(), small.engine(), options);
+    KvTimeline line = opened->cache->Attach(tokens);
+    ASSERT_TRUE(Continue(small.engine(), line, std::span(tokens).first(2600)).ok());
+    line.Checkpoint();
+    ASSERT_TRUE(opened->store->Sync().ok());
+  }
+  auto opened = OpenSmallStore(base::RealFileSystem(), small.engine(), options);
+  KvTimeline line = opened->cache->Attach(tokens);
+  ASSERT_EQ(line.position(), 2560);
+  const std::string what = GetParam();
+  for (const memory::SegmentInfo& segment : opened->store->Segments()) {
+    if (what == "unlink") std::filesystem::remove(segment.path);
+    if (what == "empty") std::filesystem::resize_file(segment.path, 0);
+    if (what == "half") std::filesystem::resize_file(segment.path, segment.file_bytes / 2);
+  }
+  auto result = Continue(small.engine(), line, tokens);
+  for (int turn = 0; !result.ok() && turn < 50; ++turn) {
+    EXPECT_TRUE(absl::IsDataLoss(result.status())) << result.status();
+    line.Reattach();
+    result = Continue(small.engine(), line, tokens);
+  }
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(*result, small.FromZero(tokens));
+  line.Checkpoint();
+  // Each sync notices the files that it had to do with, and keeps their blocks in memory for the next.
+  bool synced = false;
+  for (int turn = 0; !synced && turn < 5; ++turn) synced = opened->store->Sync().ok();
+  EXPECT_TRUE(synced);
+  KvTimeline again = opened->cache->Attach(tokens);
+  EXPECT_EQ(*Continue(small.engine(), again, tokens), *result);
+  std::filesystem::remove_all(directory);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, KvFileDamageTest, ::testing::Values("unlink", "empty", "half"),
+                         [](const auto& p) { return std::string(p.param); });
+
+// --- Long sessions
+
+// 175,000 tokens read once; the last turn is then edited, cut short or written anew. (The KV is invented:
+// what is looked at is how far one must go back.)
+TEST_F(KvTimelineTest, ChangedTurnFeedsAtMostOneTailIntervalAgain) {
+  constexpr size_t kTokens = 175'000;
+  auto opened = Open({.tail_interval_tokens = 4096});
+  const model::KvLayout& layout = small_.engine().kv_layout();
+  const auto tokens = SmallTokens(1, kTokens);
+  const auto block_bytes = static_cast<size_t>(layout.block_bytes());
+  const auto tail_bytes = static_cast<size_t>(model::BoundaryTailBytes(SmallModel(), layout.mode));
+  memory::ChainRef end = opened->store->Root(SmallRoot(1));
+  const auto keys = memory::KeysOfBlocks(SmallRoot(1), tokens, kBlock);
+  for (size_t b = 0; b < keys.size(); ++b) {
+    auto bytes = std::make_unique<std::byte[]>(block_bytes);
+    model::FillVirtualBlock(layout, 1, static_cast<int64_t>(b), {bytes.get(), block_bytes});
+    end = opened->store->Append(end, keys[b], std::move(bytes));
+    const auto position = static_cast<int64_t>(b + 1) * kBlock;
+    if (position % 4096 != 0) continue;
+    auto tail = std::make_unique<std::byte[]>(tail_bytes);
+    model::FillVirtualTail(SmallModel(), layout, 1, position, {tail.get(), tail_bytes});
+    opened->store->PutTail(end, std::move(tail), /*periodic=*/true);
+  }
+  ASSERT_TRUE(opened->store->Sync().ok());
+
+  for (const size_t edited :
+       {size_t{174'999}, size_t{172'032}, size_t{172'031}, size_t{140'001}, size_t{4095}}) {
+    SCOPED_TRACE(testing::Message() << "the first changed token is " << edited);
+    std::vector<int32_t> changed = tokens;
+    changed[edited] = (changed[edited] + 1) % 61;
+    KvTimeline line = opened->cache->Attach(changed);
+    EXPECT_LE(line.position(), static_cast<int64_t>(edited));
+    EXPECT_LT(static_cast<int64_t>(edited) - line.position(), 4096);
+    if (edited > 4096) {
+      EXPECT_TRUE(small_.engine()
+                      .Forward(std::array{model::Feed{
+                          .sequence = &line.sequence(),
+                          .tokens = std::span(changed).subspan(static_cast<size_t>(line.position()), 100)}})
+                      .ok());
+    }
+  }
+  KvTimeline line = opened->cache->Attach(tokens);
+  for (const int64_t position : {170'001, 169'984, 150'000}) {
+    KvTimeline cut = line.Fork(line.position());
+    cut.Rewind(position);
+    EXPECT_LE(cut.position(), position);
+    EXPECT_LT(position - cut.position(), 4096);
+  }
 }
 
 // --- The whole against the naive model
