@@ -88,6 +88,7 @@ void Broker::Poll() {
   for (auto& [id, session] : sessions_) {
     polled.push_back({session.channel.get(), POLLIN, 0});
     polled.push_back({session.pidfd.get(), POLLIN, 0});
+    polled.push_back({session.janitor.get(), POLLIN, 0});
     session_ids.push_back(id);
   }
   for (auto& [id, job] : jobs_) {
@@ -98,8 +99,8 @@ void Broker::Poll() {
   if (poll(polled.data(), polled.size(), TimeoutMs(MonotonicNs())) < 0) return;
   size_t at = 1;
   for (const uint64_t id : session_ids) {
-    const short events = polled[at].revents | polled[at + 1].revents;
-    at += 2;
+    const short events = polled[at].revents | polled[at + 1].revents | polled[at + 2].revents;
+    at += 3;
     if (const auto found = sessions_.find(id); events != 0 && found != sessions_.end())
       HandleSession(found->second);
   }
@@ -335,6 +336,10 @@ void Broker::HandleSession(Session& session) {
     } else if (message.type == MessageType::kSessionFailed && session.failure.ok()) {
       if (!wire::Decode(message.body, session.failure)) session.failure = {Stage::kProtocol, 0, "session"};
     }
+  }
+  if (IsReadable(session.janitor)) {
+    waitid(P_PIDFD, static_cast<id_t>(session.janitor.get()), nullptr, WEXITED);
+    session.janitor.Reset();
   }
   if (IsReadable(session.pidfd)) ReapSession(session);
 }

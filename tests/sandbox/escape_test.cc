@@ -75,10 +75,9 @@ TEST_P(EscapeTest, WritingOutsideTheWorkspaceFails) {  // 1
 }
 
 TEST_P(EscapeTest, HomesAndSecretsOfTheHostAreNotThere) {  // 2
-  EXPECT_THAT(
-      Attempt({"read", "/root", "/etc/shadow", "/etc/sudoers", 
-               "/etc/ssh/ssh_host_rsa_key", "/sys/kernel", "/boot", "/var/log/dpkg.log", "/mnt", "/srv"}),
-      Each(Pair(testing::_, "ENOENT")));
+  EXPECT_THAT(Attempt({"read", "/root", "/etc/shadow", "/etc/sudoers", "/etc/ssh/ssh_host_rsa_key",
+                       "/sys/kernel", "/boot", "/var/log/dpkg.log", "/mnt", "/srv"}),
+              Each(Pair(testing::_, "ENOENT")));
   EXPECT_EQ(Shell("ls -A ~ | wc -l; ls -A /home 2>/dev/null | wc -l").output.head, "0\n0\n");
 }
 

@@ -6,8 +6,10 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "gmock/gmock.h"
+#include "tests/sandbox/victim.h"
 
 namespace {
 
@@ -27,5 +29,7 @@ int main(int argc, char** argv) {
     std::perror("becoming an ordinary user");
     return 1;
   }
+  if (argc == 4 && std::strcmp(argv[1], "--victim") == 0)
+    return holdfast::sandbox::RunVictim(argv[2], argv[3]);
   return RUN_ALL_TESTS();
 }
