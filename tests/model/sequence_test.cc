@@ -68,6 +68,7 @@ struct Kind {
   const char* name;
   std::unique_ptr<Backend> (*make)();
 };
+void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 const Kind kCpu = {"Cpu", [] { return MakeCpuBackend({.threads = 2, .pin_threads = false}); }};
 const Kind kF32 = {"ReferenceF32", [] { return MakeReferenceBackend({.threads = 2}); }};
 const Kind kStored = {"ReferenceStored",
