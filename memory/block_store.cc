@@ -22,7 +22,7 @@ namespace {
 NodeId ToNode(BlockId id) { return static_cast<NodeId>(id); }
 BlockId ToBlock(NodeId id) { return static_cast<BlockId>(id); }
 
-constexpr std::string_view kDiffers = "the same tokens gave other bytes than those stored";
+constexpr std::string_view kDiffers = "damaged, or the same tokens gave other bytes than those stored";
 constexpr std::string_view kOtherLayout = "stored in another layout";
 
 base::Status CheckOptions(const BlockStoreOptions& options) {
@@ -58,7 +58,7 @@ class BlockStore::Impl {
   void PutInPlace(NodeId id, NodeId parent);
   void Offer(NodeId id, PayloadKind kind, std::unique_ptr<std::byte[]> bytes);
   std::optional<kv::Location> ToCompare(NodeId id, PayloadKind kind, const std::byte* bytes);
-  bool SameBytes(kv::Location at, const std::byte* bytes);
+  bool SameBytes(kv::Location at, uint64_t sums_hash, const std::byte* bytes);
   void BeginRead(NodeId id, PayloadKind kind) { ++state.index.at(id).payload(kind).readers; }
   bool EndRead(NodeId id, PayloadKind kind, kv::Location at);
   void VerifySlot(kv::Location at, VerifyReport& report);
@@ -386,15 +386,18 @@ std::optional<kv::Location> BlockStore::Impl::ToCompare(NodeId id, PayloadKind k
   return at;
 }
 
-bool BlockStore::Impl::SameBytes(kv::Location at, const std::byte* bytes) {
+// Its checksums are looked at too: a good copy that is taken for damaged after a restart would be lost.
+bool BlockStore::Impl::SameBytes(kv::Location at, uint64_t sums_hash, const std::byte* bytes) {
   const kv::Segment* segment = nullptr;
   {
     const std::lock_guard guard(state.mu);
     segment = &state.SegmentOf(at);
   }
+  if (!segment->CheckSums(at.slot, sums_hash)) return false;
   const std::vector<uint32_t>& planes = segment->geometry().plane_bytes;
   for (size_t p = 0; p < planes.size(); ++p) {
     if (std::memcmp(segment->plane(at.slot, p), bytes, planes[p]) != 0) return false;
+    if (!segment->CheckPlane(at.slot, p, bytes)) return false;
     bytes += planes[p];
   }
   return true;
@@ -404,11 +407,13 @@ bool BlockStore::Impl::SameBytes(kv::Location at, const std::byte* bytes) {
 // compared. Somebody refers to the node or keeps its tail, so that nothing discards the payload meanwhile.
 void BlockStore::Impl::Offer(NodeId id, PayloadKind kind, std::unique_ptr<std::byte[]> bytes) {
   std::optional<kv::Location> at;
+  uint64_t sums_hash = 0;
   {
     const std::lock_guard guard(state.mu);
     at = ToCompare(id, kind, bytes.get());
+    sums_hash = state.index.at(id).payload(kind).sums_hash;
   }
-  const bool same = at.has_value() && SameBytes(*at, bytes.get());
+  const bool same = at.has_value() && SameBytes(*at, sums_hash, bytes.get());
   {
     const std::lock_guard guard(state.mu);
     Node& node = state.index.at(id);

@@ -245,7 +245,8 @@ class BlockStore {
 
   // Writes all that is pending and makes it durable: after OK, everything appended before the call. After an
   // error (also when a file was removed or cut off behind our back) what was not made durable waits in memory
-  // for the next call.
+  // for the next call. Only blocks that a process before this one has left, in a segment of which the first
+  // sync fails, are quarantined: nobody knows what the disk has of them.
   base::Status Sync();
 
   // OK, or why nothing is written at present.

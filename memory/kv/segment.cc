@@ -102,10 +102,10 @@ base::StatusOr<uint64_t> Segment::Write(uint32_t slot, const SlotRecord& record,
   size_t at = 0;
   for (size_t p = 0; p < geometry_.plane_bytes.size(); ++p) {
     const size_t size = geometry_.plane_bytes[p];
-    HF_RETURN_IF_ERROR(file->WriteAt(geometry_.slot_offset(slot, p), bytes.subspan(at, size)));
+    HF_RETURN_IF_ERROR(IoError(file->WriteAt(geometry_.slot_offset(slot, p), bytes.subspan(at, size))));
     at += size;
   }
-  HF_RETURN_IF_ERROR(file->WriteAt(geometry_.sums_offset(slot), base::AsBytes(sums)));
+  HF_RETURN_IF_ERROR(IoError(file->WriteAt(geometry_.sums_offset(slot), base::AsBytes(sums))));
   HF_FAULT_POINT("memory.segment.planes_written");
   SlotRecord filled = record;
   filled.sums_hash = base::Xxh3(base::AsBytes(sums));
@@ -116,13 +116,15 @@ base::StatusOr<uint64_t> Segment::Write(uint32_t slot, const SlotRecord& record,
 base::Status Segment::WriteRecord(uint32_t slot, const SlotRecord& record) {
   HF_CHECK(slot < geometry_.slots);
   HF_ASSIGN_OR_RETURN(base::File* const file, OpenFile());
-  return file->WriteAt(geometry_.record_offset(slot), base::AsBytes(EncodeRecord(geometry_, slot, record)));
+  return IoError(
+      file->WriteAt(geometry_.record_offset(slot), base::AsBytes(EncodeRecord(geometry_, slot, record))));
 }
 
 base::Status Segment::Erase(uint32_t slot) {
   HF_CHECK(slot < geometry_.slots);
   HF_ASSIGN_OR_RETURN(base::File* const file, OpenFile());
-  return file->WriteAt(geometry_.record_offset(slot), base::AsBytes(std::string(kRecordBytes, '\0')));
+  return IoError(
+      file->WriteAt(geometry_.record_offset(slot), base::AsBytes(std::string(kRecordBytes, '\0'))));
 }
 
 base::StatusOr<base::File*> Segment::OpenFile() {

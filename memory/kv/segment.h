@@ -46,7 +46,8 @@ class Segment {
   base::StatusOr<Records> ReadRecords();
 
   // Writes planes (one after another in `bytes`), checksums and record of a slot, and returns the record's
-  // sums_hash, which is filled in. After an error the slot holds anything.
+  // sums_hash, which is filled in. After an error the slot holds anything. Here and in what follows DataLoss
+  // says that the file was removed, replaced or cut off by someone else, and nothing less.
   base::StatusOr<uint64_t> Write(uint32_t slot, const SlotRecord& record, std::span<const std::byte> bytes);
 
   // Replaces the record of a slot by one with the same sums_hash. Its sector has the old or the new one.
@@ -55,14 +56,13 @@ class Segment {
   // Empties the record. Not durable before Sync, and need not be.
   base::Status Erase(uint32_t slot);
 
-  // What was written is durable. DataLoss when the file was removed, replaced or cut off by someone else, and
-  // for no other reason. After any error nothing is known about what was written since the last Sync.
+  // What was written is durable. After any error nothing is known about what was written since the last Sync.
   base::Status Sync();
 
   // Gives the descriptor back, once everything is synced.
   void CloseFile() { file_.reset(); }
 
-  // Makes plane() usable; does nothing the second time. DataLoss as in Sync.
+  // Makes plane() usable; does nothing the second time.
   base::Status Map();
   bool mapped() const { return mapping_.load(std::memory_order_acquire) != nullptr; }
 

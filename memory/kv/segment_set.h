@@ -27,6 +27,7 @@ struct SegmentState {
   bool retired = false;           // an I/O error was met: nothing more is written here
   bool dirty = false;             // written or erased since the last sync
   bool name_is_new = false;       // the directory is to be synced
+  bool inherited = false;         // found at the start and not synced yet: perhaps only the page cache has it
   bool heap_stays = false;        // could not be mapped: what is durable here is read in memory still
   std::vector<NodeId> unsynced;   // owners of slots written since the last good sync
 };

@@ -15,6 +15,7 @@ constexpr char kMarkName[] = "STORE";
 constexpr char kMarkTempName[] = "STORE.tmp";  // base::WriteFileAtomically leaves it in a crash
 constexpr size_t kEntriesMax = 1'000'000;
 constexpr uint64_t kMarkBytesMax = 1024;
+constexpr uint64_t kSequencesPerGap = uint64_t{1} << 40;
 
 // A line, and its checksum on another: a damaged mark is not taken for that of another version.
 std::string MarkOf(std::string_view version_line) {
@@ -83,7 +84,7 @@ bool Unfinished(StoreState& state, const std::string& path) {
                      [](std::byte b) { return b == std::byte{0}; });
 }
 
-// Removes what can never be read again, and leaves alone what another version may read.
+// Removes what can never be read again, and leaves alone what another version, or a later attempt, may read.
 void SetAside(StoreState& state, const std::string& path, const base::Status& status) {
   if (absl::IsDataLoss(status)) {
     if (!Unfinished(state, path)) {
@@ -95,6 +96,7 @@ void SetAside(StoreState& state, const std::string& path, const base::Status& st
   }
   const auto stat = state.fs.Stat(path);
   if (stat.ok()) state.foreign_bytes += stat->size_bytes;
+  state.left_alone = true;
   state.AddEvent(StoreEvent::Kind::kQuarantined, path + ": " + base::Message(status) + "; left alone");
 }
 
@@ -134,6 +136,10 @@ base::Status ReadSegment(StoreState& state, const std::string& path, const Segme
   HF_ASSIGN_OR_RETURN(const Segment::Records records, segment->ReadRecords());
   segment->CloseFile();
   const uint32_t number = state.segments.Add(std::move(segment));
+  // A process that was killed may have left writes that only the page cache has. The first sync saves them.
+  state.segments.at(number).inherited = true;
+  state.segments.at(number).dirty = true;
+  state.segments.at(number).name_is_new = true;
   for (uint32_t slot = 0; slot < records.slots.size(); ++slot) {
     const auto& record = records.slots[slot];
     if (record.has_value() && !Take(state, {number, slot}, PayloadOf(name.kind), *record))
@@ -174,6 +180,8 @@ base::Status OpenStore(StoreState& state) {
     const base::Status status = ReadSegment(state, path, *name);
     if (!status.ok()) SetAside(state, path, status);
   }
+  // What is written from now on must count as later than what could not be read.
+  if (state.left_alone) state.now += kSequencesPerGap;
   state.index.BreakRings();
   RemoveEmpty(state);
   return absl::OkStatus();

@@ -147,9 +147,15 @@ void StoreState::AddEvent(StoreEvent::Kind kind, std::string message) {
   events_.push_back({kind, std::move(message)});
 }
 
-void StoreState::SetProblem(base::Status& problem, base::Status status) {
+base::Status StoreState::persistence() const {
+  base::Status first;
+  for (const base::Status& problem : problems_) first.Update(problem);
+  return first;
+}
+
+void StoreState::SetProblem(Work work, base::Status status) {
   const bool was_ok = persistence().ok();
-  problem = std::move(status);
+  problems_[static_cast<size_t>(work)] = std::move(status);
   if (persistence().ok() == was_ok) return;
   if (was_ok) {
     AddEvent(StoreEvent::Kind::kPersistenceLost,

@@ -45,6 +45,7 @@ class StoreState {
   std::vector<BlockKey> tails_let_go;  // kept once, and no longer
   uint64_t now = 1;                    // counts uses
   uint64_t foreign_bytes = 0;
+  bool left_alone = false;  // there are segments that could not be read
   uint64_t heap_bytes = 0;
   uint64_t pending_bytes = 0;
   uint64_t quarantined = 0;
@@ -75,20 +76,18 @@ class StoreState {
   // Maps the segment of a slot, or quarantines it; false then.
   bool MapOrQuarantine(Location at);
   void AddEvent(StoreEvent::Kind kind, std::string message);
-  // Why nothing is written has two sides, and each is believed only when it was tried.
-  void SetWriteProblem(base::Status status) { SetProblem(write_problem_, std::move(status)); }
-  void SetSyncProblem(base::Status status) { SetProblem(sync_problem_, std::move(status)); }
-  const base::Status& persistence() const { return write_problem_.ok() ? sync_problem_ : write_problem_; }
+  // Why nothing is written, of each kind of work; a kind is believed to work only when it was tried.
+  enum class Work : uint8_t { kWrite, kRenew, kSync };
+  void SetProblem(Work work, base::Status status);
+  base::Status persistence() const;
 
   // Wants mu free: hands events to options.on_event.
   void DeliverEvents();
 
  private:
   void GiveUpSlot(NodeId id, PayloadKind kind);
-  void SetProblem(base::Status& problem, base::Status status);
 
-  base::Status write_problem_;      // guarded by mu
-  base::Status sync_problem_;       // guarded by mu
+  base::Status problems_[3];        // by Work; guarded by mu
   std::mutex deliver_mu_;           // keeps events in order; taken before mu
   std::vector<StoreEvent> events_;  // guarded by mu
 };

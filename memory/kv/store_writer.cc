@@ -49,13 +49,15 @@ void StoreWriter::ApplyErasures() {
   }
 }
 
-// Tails that have become periodic. When that fails they are kept in this process only.
-void StoreWriter::ApplyRenewals() {
+// Tails that have become periodic. A record that could not be written may be torn: it is tried again.
+base::Status StoreWriter::ApplyRenewals() {
   std::vector<Location> to_renew;
   {
     const std::lock_guard guard(state_.mu);
     to_renew.swap(state_.to_renew);
   }
+  if (to_renew.empty()) return absl::OkStatus();
+  base::Status first;
   for (const Location at : to_renew) {
     Segment* const file = FileToChange(at.segment);
     if (file == nullptr) continue;
@@ -66,8 +68,15 @@ void StoreWriter::ApplyRenewals() {
       if (id >= kBadSlot || !state_.index.at(id).tail.stored()) continue;
       record = state_.RecordOf(id, PayloadKind::kTail);
     }
-    file->WriteRecord(at.slot, record).IgnoreError();
+    const base::Status written = file->WriteRecord(at.slot, record);
+    if (written.ok()) continue;
+    first.Update(written);
+    const std::lock_guard guard(state_.mu);
+    if (!absl::IsDataLoss(written)) state_.to_renew.push_back(at);
   }
+  const std::lock_guard guard(state_.mu);
+  state_.SetProblem(StoreState::Work::kRenew, first);
+  return first;
 }
 
 std::optional<PendingItem> StoreWriter::NextPending() {
@@ -82,8 +91,9 @@ std::optional<PendingItem> StoreWriter::NextPending() {
 }
 
 base::Status StoreWriter::Write(uint64_t bytes_max) {
+  RemoveEmptySegments().IgnoreError();  // tried again
   ApplyErasures();
-  ApplyRenewals();
+  if (const base::Status renewed = ApplyRenewals(); !renewed.ok()) return renewed;
   for (uint64_t bytes = 0; bytes < bytes_max;) {
     const auto item = NextPending();
     if (!item.has_value()) break;
@@ -93,10 +103,10 @@ base::Status StoreWriter::Write(uint64_t bytes_max) {
     if (!status.ok()) {
       state_.pending.push_front(*item);
       DiscardUnusedPending();
-      state_.SetWriteProblem(status);
+      state_.SetProblem(StoreState::Work::kWrite, status);
       return status;
     }
-    state_.SetWriteProblem(absl::OkStatus());
+    state_.SetProblem(StoreState::Work::kWrite, absl::OkStatus());
     bytes += state_.BytesOf(item->kind);
   }
   return absl::OkStatus();
@@ -284,9 +294,8 @@ void StoreWriter::DiscardUnusedPending() {
   for (size_t i = state_.pending.size(); i-- > 0;) {
     const PendingItem item = state_.pending[i];
     const Node& node = state_.index.at(item.id);
-    const bool used = item.kind == PayloadKind::kBlock
-                          ? node.references > 0 || node.children > 0 || node.block.heap_users > 0
-                          : node.tail_keepers > 0;
+    const bool block_used = node.references > 0 || node.children > 0 || node.block.heap_users > 0;
+    const bool used = node.tail_keepers > 0 || (item.kind == PayloadKind::kBlock && block_used);
     if (!used) state_.Discard(item.id, item.kind);
   }
 }
@@ -294,7 +303,6 @@ void StoreWriter::DiscardUnusedPending() {
 base::Status StoreWriter::Sync() {
   DropTailsLetGo();
   const base::Status written = Write(UINT64_MAX);
-  RemoveEmptySegments().IgnoreError();  // tried again
   std::vector<uint32_t> dirty;
   {
     const std::lock_guard guard(state_.mu);
@@ -307,7 +315,7 @@ base::Status StoreWriter::Sync() {
   }
   const base::Status synced = SyncSegments(dirty);
   const std::lock_guard guard(state_.mu);
-  if (!synced.ok() || !dirty.empty()) state_.SetSyncProblem(synced);
+  if (!synced.ok() || !dirty.empty()) state_.SetProblem(StoreState::Work::kSync, synced);
   return synced.ok() ? written : synced;
 }
 
@@ -353,7 +361,8 @@ base::Status StoreWriter::SyncSegments(const std::vector<uint32_t>& numbers) {
 }
 
 // After a failed sync the kernel may have dropped the pages: what was written since the last good one is
-// written again elsewhere, from memory. When the file is gone, so is all that was in it.
+// written again elsewhere, from memory. When the file is gone, so is all that was in it; and of what a
+// process before this one has left there, nobody knows what the disk has.
 void StoreWriter::SyncFailed(uint32_t number, const base::Status& status) {
   const std::lock_guard guard(state_.mu);
   SegmentState& segment = state_.segments.at(number);
@@ -366,7 +375,7 @@ void StoreWriter::SyncFailed(uint32_t number, const base::Status& status) {
     state_.segments.Free(payload.at);  // what is written is read in memory, so nobody reads there
     state_.Requeue(id, kind);
   }
-  if (absl::IsDataLoss(status)) state_.QuarantineSegment(number, base::Message(status));
+  if (absl::IsDataLoss(status) || segment.inherited) state_.QuarantineSegment(number, base::Message(status));
 }
 
 // Removed behind our back just now, or a page of it could not be read: as good as not synced.
@@ -387,6 +396,7 @@ base::Status StoreWriter::MakeDurable(uint32_t number) {
   SegmentState& segment = state_.segments.at(number);
   segment.dirty = false;
   segment.name_is_new = false;
+  segment.inherited = false;
   const PayloadKind kind = PayloadOf(segment.file->geometry().kind);
   for (const NodeId id : std::exchange(segment.unsynced, {})) {
     Payload& payload = state_.index.at(id).payload(kind);

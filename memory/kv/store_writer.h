@@ -39,7 +39,7 @@ class StoreWriter {
   base::Status RemoveSegment(uint32_t number);
   base::Status RemoveEmptySegments();
   void ApplyErasures();
-  void ApplyRenewals();
+  base::Status ApplyRenewals();
   void DropTailsLetGo();
   void DiscardUnusedPending();
   base::Status SyncSegments(const std::vector<uint32_t>& numbers);

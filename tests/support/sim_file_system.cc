@@ -482,6 +482,12 @@ void SimFileSystem::FailNext(SimOp op, std::string path_part, int error, uint64_
   planned_faults_.push_back({op, std::move(path_part), error, skip});
 }
 
+size_t SimFileSystem::FaultsWaiting(std::string_view path_part) const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return static_cast<size_t>(std::count_if(planned_faults_.begin(), planned_faults_.end(),
+                                           [&](const auto& f) { return f.path_part == path_part; }));
+}
+
 void SimFileSystem::FailRandomly(SimOp op, uint64_t percent, int error) {
   const std::lock_guard<std::mutex> lock(mu_);
   random_faults_[static_cast<size_t>(op)] = {percent, error};

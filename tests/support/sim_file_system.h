@@ -82,6 +82,9 @@ class SimFileSystem final : public base::FileSystem {
   // whatever is synced later.
   void FailNext(SimOp op, std::string path_part, int error, uint64_t skip = 0);
 
+  // How many of the FailNext with exactly this `path_part` have not come true yet.
+  size_t FaultsWaiting(std::string_view path_part) const;
+
   // From now on `percent` of 100 `op` fail with `error`; 0 ends it.
   void FailRandomly(SimOp op, uint64_t percent, int error);
 
