@@ -124,7 +124,8 @@ class Sandbox {
 
   virtual const HostFacts& host() const = 0;
 
-  // The broker's process id, for people and tests.
+  // The broker's program, and its process id, for people and tests.
+  virtual const std::string& broker_path() const = 0;
   virtual int broker_pid() const = 0;
 };
 

@@ -16,6 +16,7 @@
 #include "sandbox/broker/filter.h"
 #include "sandbox/broker/kernel.h"
 #include "sandbox/broker/landlock.h"
+#include "sandbox/broker/mounts.h"
 #include "sandbox/broker/pidfd.h"
 #include "sandbox/broker/session_init.h"
 
@@ -239,11 +240,7 @@ Failure Broker::CloneSession(Session& session, const std::vector<sock_filter>& f
                         .filter = filter};
   if (!MakeChannel(session.channel, start.channel)) return {Stage::kDescriptors, errno, "session channel"};
   if (root_) {
-    if (Failure f = id_mapper_.Map(spec.workspace_host, Stage::kWorkspace, start.workspace); !f.ok())
-      return f;
-    if (spec.overlay) {
-      if (Failure f = id_mapper_.Map(spec.layer, Stage::kOverlay, start.layer); !f.ok()) return f;
-    }
+    if (Failure f = OpenMounts(spec, start); !f.ok()) return f;
   }
   int pidfd = -1;
   session.pid = CloneInto(NamespaceFlags(spec), &pidfd);
@@ -257,6 +254,27 @@ Failure Broker::CloneSession(Session& session, const std::vector<sock_filter>& f
     SignalKill(session.pidfd);
     waitid(P_PIDFD, static_cast<id_t>(pidfd), nullptr, WEXITED);
     return {Stage::kIdMap, error, "session"};
+  }
+  return {};
+}
+
+// What is written to is seen through a map of its owner, which only root can make; everybody else's session
+// runs as the owner already.
+Failure Broker::OpenMounts(const wire::SessionSpec& spec, SessionStart& start) {
+  if (Failure f = id_mapper_.Map(spec.workspace_host, Stage::kWorkspace, start.workspace); !f.ok()) return f;
+  if (spec.overlay) {
+    if (Failure f = id_mapper_.Map(spec.layer, Stage::kOverlay, start.layer); !f.ok()) return f;
+  }
+  for (const wire::MountEntry& entry : spec.mounts) {
+    if (!OpenedByBroker(entry)) continue;
+    Descriptor& mount = start.extra.emplace_back();
+    if (!entry.required && access(entry.host.c_str(), F_OK) != 0) continue;
+    if (entry.kind == wire::MountKind::kReadWrite) {
+      if (Failure f = id_mapper_.Map(entry.host, Stage::kSources, mount); !f.ok()) return f;
+    } else {
+      mount = CloneMount(entry.host.c_str(), {.read_only = true, .follow = true});
+      if (!mount.valid()) return {Stage::kSources, errno, entry.host};
+    }
   }
   return {};
 }

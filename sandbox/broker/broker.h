@@ -18,6 +18,7 @@
 #include "sandbox/broker/id_map.h"
 #include "sandbox/broker/job.h"
 #include "sandbox/broker/meters.h"
+#include "sandbox/broker/session_init.h"
 #include "sandbox/broker/wire.h"
 
 namespace holdfast::sandbox {
@@ -57,6 +58,7 @@ class Broker {
 
   // Sessions.
   wire::Failure CloneSession(Session& session, const std::vector<sock_filter>& filter);
+  wire::Failure OpenMounts(const wire::SessionSpec& spec, SessionStart& start);
   wire::Failure Filter(const wire::SessionSpec& spec, const std::vector<sock_filter>*& filter);
   void HandleSession(Session& session);
   void SessionOpened(Session& session, const Message& message);

@@ -8,6 +8,7 @@
 
 #include "sandbox/broker/broker.h"
 #include "sandbox/broker/kernel.h"
+#include "sandbox/broker/probe_guest.h"
 #include "sandbox/broker/wire.h"
 
 namespace {
@@ -29,6 +30,10 @@ int RunBroker() {
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "broker") == 0) return RunBroker();
+  if (argc == 3 && std::strcmp(argv[1], "probe") == 0) {
+    // Without the destructors of a sanitizer's runtime, which would want to trace this process.
+    _exit(holdfast::sandbox::RunProbeGuest(std::strcmp(argv[2], "off") == 0));
+  }
   if (argc == 2 && std::strcmp(argv[1], "version") == 0) {
     std::printf("holdfast-sandbox, protocol %u\n", unsigned{holdfast::sandbox::wire::kVersion});
     return 0;

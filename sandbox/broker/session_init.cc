@@ -44,6 +44,7 @@ class SessionInit {
     Check(BuildSessionRoot(start_, layers_));
     start_.workspace.Reset();
     start_.layer.Reset();
+    start_.extra.clear();
     AddNamespaceLayers();
     const wire::SessionReady ready = {
         .layers = layers_, .landlock_abi = static_cast<uint32_t>(start_.landlock_abi), .notes = notes_};
@@ -60,22 +61,25 @@ class SessionInit {
 
   // Keeps the channel and the two mounts the broker made; whatever else the broker has open is not for here.
   void TakeDescriptors() {
-    const int channel = fcntl(start_.channel.get(), F_DUPFD_CLOEXEC, 16);
-    const int workspace = start_.workspace.valid() ? fcntl(start_.workspace.get(), F_DUPFD_CLOEXEC, 16) : -1;
-    const int layer = start_.layer.valid() ? fcntl(start_.layer.get(), F_DUPFD_CLOEXEC, 16) : -1;
-    start_.channel.Release();
-    start_.workspace.Release();
-    start_.layer.Release();
-    dup3(channel, kChannel, O_CLOEXEC);
-    if (workspace >= 0) start_.workspace = Descriptor(dup3(workspace, kChannel + 1, O_CLOEXEC));
-    if (layer >= 0) start_.layer = Descriptor(dup3(layer, kChannel + 2, O_CLOEXEC));
+    std::vector<Descriptor*> kept = {&start_.channel, &start_.workspace, &start_.layer};
+    for (Descriptor& mount : start_.extra) kept.push_back(&mount);
+    const int above = kChannel + static_cast<int>(kept.size());
+    for (Descriptor* fd : kept) {
+      if (fd->valid()) *fd = Descriptor(fcntl(fd->get(), F_DUPFD_CLOEXEC, above + fd->get()));
+    }
     for (int fd = 0; fd < kChannel; ++fd) close(fd);
     // 0, 1 and 2 stay taken, so that no mount lands where a job looks for its output.
     const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd < kChannel; ++fd) {
       if (null != fd) dup2(null, fd);
     }
-    CloseFrom(kChannel + 3);
+    int next = kChannel;
+    for (Descriptor* fd : kept) {
+      if (fd->valid()) *fd = Descriptor(dup3(fd->get(), next, O_CLOEXEC));
+      ++next;
+    }
+    start_.channel.Release();  // from here on it is kChannel
+    CloseFrom(above);
   }
 
   // An ordinary user maps itself; for root the broker does it, since nobody else may map another id.

@@ -53,7 +53,7 @@ struct Sources {
 
 // Opens one entry of the plan; an absent one that is not required leaves nothing in `source`.
 Failure TakeSource(const wire::MountEntry& entry, Source& source) {
-  const bool follow = entry.kind == MountKind::kReadOnlyFollow;
+  const bool follow = entry.kind != MountKind::kReadOnly;
   struct stat stat;
   if ((follow ? ::stat(entry.host.c_str(), &stat) : lstat(entry.host.c_str(), &stat)) != 0) {
     if (!entry.required) return {};
@@ -78,14 +78,26 @@ Failure TakeSource(const wire::MountEntry& entry, Source& source) {
   return {};
 }
 
+// As TakeSource, where the broker has opened it.
+Failure TakeOpened(const wire::MountEntry& entry, const Descriptor& opened, Source& source) {
+  if (!opened.valid()) return {};  // absent, and not required
+  struct stat stat;
+  if (fstat(opened.get(), &stat) != 0) return Fail(Stage::kSources, entry.host);
+  source.entry = &entry;
+  source.directory = S_ISDIR(stat.st_mode);
+  source.mount = Descriptor(fcntl(opened.get(), F_DUPFD_CLOEXEC, 3));
+  return {};
+}
+
 Failure TakeSources(const SessionStart& start, Sources& sources) {
+  size_t opened = 0;
   for (const wire::MountEntry& entry : start.spec.mounts) {
+    if (entry.kind == MountKind::kMask) continue;
     Source source;
-    if (entry.kind == MountKind::kMask) {
-      source.entry = &entry;
-    } else if (Failure failure = TakeSource(entry, source); !failure.ok()) {
-      return failure;
-    }
+    const bool by_broker = start.broker_is_root && OpenedByBroker(entry);
+    Failure failure =
+        by_broker ? TakeOpened(entry, start.extra[opened++], source) : TakeSource(entry, source);
+    if (!failure.ok()) return failure;
     if (source.entry != nullptr) sources.entries.push_back(std::move(source));
   }
   for (const char* name : kDevices) {
@@ -150,7 +162,6 @@ Failure FillSystem(RootBuilder& root, const Sources& sources) {
   for (const Source& source : sources.entries) {
     const std::string& inside = source.entry->inside;
     bool good = true;
-    if (source.entry->kind == MountKind::kMask) continue;
     if (!source.link.empty()) {
       good = root.MakeLink(inside, source.link);
     } else {

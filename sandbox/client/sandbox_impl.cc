@@ -94,6 +94,7 @@ class SandboxHandle final : public Sandbox {
   }
 
   const HostFacts& host() const override { return supervisor_->host(); }
+  const std::string& broker_path() const override { return supervisor_->broker_path(); }
   int broker_pid() const override { return supervisor_->broker_pid(); }
 
  private:

@@ -61,10 +61,10 @@ base::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(SandboxOptions opt
 }
 
 base::Status Supervisor::SpawnBroker() {
-  HF_ASSIGN_OR_RETURN(const std::string path, FindBroker(options_.broker_path));
+  HF_ASSIGN_OR_RETURN(broker_path_, FindBroker(options_.broker_path));
   Descriptor far;
   if (!MakeChannel(broker_, far)) return base::ErrnoStatus(errno, "sandbox: channel");
-  HF_ASSIGN_OR_RETURN(broker_pid_, sandbox::SpawnBroker(path, far));
+  HF_ASSIGN_OR_RETURN(broker_pid_, sandbox::SpawnBroker(broker_path_, far));
   broker_pidfd_ = OpenPidfd(broker_pid_);
   return absl::OkStatus();
 }

@@ -79,6 +79,7 @@ class Supervisor {
 
   const HostFacts& host() const { return host_; }
   pid_t broker_pid() const { return broker_pid_; }
+  const std::string& broker_path() const { return broker_path_; }
 
   base::StatusOr<SessionRecord*> OpenSession(Policy policy);
   void ReleaseSession(SessionRecord& session);
@@ -120,6 +121,7 @@ class Supervisor {
   base::Clock& clock_;
   const SecretSet secrets_;
   HostFacts host_;
+  std::string broker_path_;
   pid_t broker_pid_ = -1;
   Descriptor broker_;
   Descriptor broker_pidfd_;

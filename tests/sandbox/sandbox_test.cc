@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <filesystem>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -44,6 +45,21 @@ TEST_P(CommandTest, SessionStandsBetweenCommands) {
   EXPECT_EQ(Shell("cat /tmp/file $HOME/file").output.head, "kept\nkept\n");
   CloseSession();
   EXPECT_THAT(Shell("cat /tmp/file").output.head, HasSubstr("No such file"));
+}
+
+TEST_P(CommandTest, ExtraMountsAreThereAsAsked) {
+  WriteFileText(scratch() + "/docs/page", "page\n");
+  std::filesystem::create_directories(scratch() + "/cache");
+  Policy policy = DefaultPolicy();
+  policy.mounts.push_back({.host = scratch() + "/docs", .inside = "/opt-docs"});
+  policy.mounts.push_back({.host = scratch() + "/cache", .inside = "/cache", .access = Access::kReadWrite});
+  policy.mounts.push_back(
+      {.host = scratch() + "/none", .inside = "/none", .access = Access::kReadWrite, .required = false});
+  OpenSession(policy);
+  EXPECT_EQ(Shell("cat /opt-docs/page; echo kept > /cache/file; ls -d /none").output.head,
+            "page\nls: cannot access '/none': No such file or directory\n");
+  EXPECT_EQ(Shell("echo x > /opt-docs/page").exit_code, 1);
+  EXPECT_EQ(ReadFileText(scratch() + "/cache/file"), "kept\n");
 }
 
 }  // namespace
