@@ -64,7 +64,7 @@ def nano(vocab_size: int) -> Config:
     """Nano. The index scan reads 2 layers x 2 heads x 32 = 128 values an entry."""
     return Config(
         vocab_size=vocab_size, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, head_dim=144,
-        qk_rope_head_dim=16, q_lora_rank=64, o_lora_rank=64, o_groups=2, sliding_window=128,
+        qk_rope_head_dim=16, q_lora_rank=64, o_lora_rank=64, o_groups=2, sliding_window=512,
         compress_ratios=[0, 4, 128, 4, 0], index_n_heads=2, index_head_dim=32, index_topk=64,
         n_routed_experts=4, num_experts_per_tok=2, num_hash_layers=1, moe_intermediate_size=64,
         routed_scaling_factor=1.0, swiglu_limit=10.0, hc_mult=2, hc_sinkhorn_iters=4)

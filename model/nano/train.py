@@ -23,12 +23,14 @@ import torch.nn.functional as F
 from model.nano import config, episodes, export, fused, quantise
 from model.nano.muon import Optimizer
 from model.nano.net import Net
+from model.nano.teacher import prompt_prefix
 
 TOKENIZER = Path(__file__).parent / "tokenizer.json"
 SHARD_EPISODES, SHARD_STEPS = 4000, 1000
 
 # until: first step of the next stage; mix: skill -> weight; lr: factor, or (first, last) of a straight line;
-# quantised: the exported numerics are trained. Steps before 1,830 were taken with heads of 80 and a window of 64.
+# quantised: the exported numerics are trained. Before step 1,830 heads had 80 channels and the window 64 tokens,
+# then 144 and 128; 512 since step 2,627 (grow.py).
 STAGES = [
     {"until": 600, "tokens": 256, "batch": 12, "mix": {"drill": 0.7, "line": 0.3}, "lr": 1.0},
     {"until": 820, "tokens": 256, "batch": 16, "mix": {"drill": 0.3, "line": 0.7}, "lr": 1.0},
@@ -36,10 +38,11 @@ STAGES = [
     {"until": 1800, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.25, "find": 0.6}, "lr": 0.5},
     {"until": 2160, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.1, "find": 0.6, "needle": 0.15},
      "lr": 0.7},
-    {"until": 2800, "tokens": 512, "batch": 12, "mix": {"drill": 0.05, "needle": 0.05, "find": 0.35, "rename": 0.3,
+    {"until": 3050, "tokens": 512, "batch": 12, "mix": {"drill": 0.05, "needle": 0.05, "find": 0.35, "rename": 0.3,
                                                         "set": 0.15, "report": 0.1}, "lr": 0.6},
-    {"until": 3400, "tokens": 512, "batch": 12, "mix": {"needle": 0.05, "find": 0.35, "rename": 0.3, "set": 0.2,
-                                                        "report": 0.1}, "lr": (0.6, 0.05)},
+    {"until": 3750, "tokens": 1024, "batch": 6, "mix": {
+        "needle": 0.05, "find": 0.25, "rename": 0.2, "set": 0.12, "report": 0.06, "find+prompt": 0.1,
+        "rename+prompt": 0.1, "set+prompt": 0.07, "report+prompt": 0.05}, "lr": (0.6, 0.04)},
 ]
 DENSE_STEPS = 200  # the indexer warms up while attention sees every entry
 WEIGHTS = {"rest": 0.1, "index": 0.1, "mtp": 0.2}
@@ -52,7 +55,7 @@ class Data:
 
     def __init__(self, cache: Path, holdfast: str, seed: int):
         self.cache, self.holdfast, self.seed = cache, holdfast, seed
-        self.shards, self.sources = {}, {}
+        self.shards, self.sources, self.prompt = {}, {}, None
         cache.mkdir(parents=True, exist_ok=True)
 
     def shard(self, split: str, skill: str, number: int):
@@ -69,9 +72,25 @@ class Data:
         return self.shards[key]
 
     def episode(self, split: str, skill: str, number: int, index: int):
+        """(ids, mask) of one episode; one with the prompt is one without and the prompt's tokens before it."""
+        skill, _, prompt = skill.partition("+")
         ids, mask, starts = self.shard(split, skill, number)
         end = starts[index + 1] if index + 1 < len(starts) else len(ids)
-        return ids[starts[index]:end], mask[starts[index]:end]
+        ids, mask = ids[starts[index]:end], mask[starts[index]:end]
+        if prompt:
+            before = self.prompt_ids()
+            ids = numpy.concatenate([before, ids[1:]])
+            mask = numpy.concatenate([numpy.zeros(len(before), mask.dtype), mask[1:]])
+        return ids, mask
+
+    def prompt_ids(self) -> numpy.ndarray:
+        """BOS and nano's prompt prefix."""
+        if self.prompt is None:
+            user = {"role": "user", "content": "x"}
+            with_prompt, plain = episodes.render([[prompt_prefix(), user], [user]], self.holdfast, TOKENIZER)
+            assert with_prompt[-len(plain) + 1:] == plain[1:]
+            self.prompt = numpy.array(with_prompt[:1 - len(plain)], numpy.uint16)
+        return self.prompt
 
     def batch(self, stage: dict, step: int):
         """-> tokens [B, T + 2], mask [B, T + 2], positions [B, T]."""
@@ -252,8 +271,9 @@ def main() -> int:
         if trainer.step % args.log_every == 0 or trainer.step == 1:
             line = {"step": trainer.step, "tokens": trainer.tokens, "seconds": round(trainer.seconds, 1)}
             if trainer.step % args.eval_every == 0:
-                for skill in stage_of(trainer.step)["mix"]:
-                    if skill != "drill":
+                mix = stage_of(trainer.step)["mix"]
+                for skill in mix:
+                    if skill != "drill" and skill + "+prompt" not in mix:
                         figures.update(trainer.evaluate(data, skill))
                 trainer.save(args.state)
             line.update({k: round(v, 4) for k, v in figures.items()})
