@@ -170,22 +170,21 @@ Status Gc(const Options& options) {
   return {};
 }
 
-CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& help,
-              const std::shared_ptr<Options>& options) {
+CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& help, Options& options) {
   CLI::App* app = parent.add_subcommand(name, help);
-  AddKvStoreOption(*app, options->directory);
-  app->add_flag("--json", options->json, "Print JSON");
+  AddKvStoreOption(*app, options.directory);
+  app->add_flag("--json", options.json, "Print JSON");
   return app;
 }
 
 }  // namespace
 
 void AddKv(CLI::App& parent, Status& result) {
-  const auto options = std::make_shared<Options>();
-  CLI::App* stat = Add(parent, "stat", "How much a KV store holds", options);
+  const auto options = std::make_shared<Options>();  // shared: CLI11 copies the callbacks that own it
+  CLI::App* stat = Add(parent, "stat", "How much a KV store holds", *options);
   stat->callback([options, &result] { result = Stat(*options); });
 
-  CLI::App* ls = Add(parent, "ls", "The chains of blocks in a store, most recently used first", options);
+  CLI::App* ls = Add(parent, "ls", "The chains of blocks in a store, most recently used first", *options);
   ls->add_option("--limit", options->limit, "Chains to print")->capture_default_str();
   ls->add_flag("--segments", options->segments, "List the segment files instead");
   ls->callback([options, &result] { result = List(*options); });
@@ -193,10 +192,10 @@ void AddKv(CLI::App& parent, Status& result) {
   CLI::App* verify = Add(parent, "verify",
                          "Read everything and compare it with its checksums. What is damaged is removed and "
                          "will be computed again; the exit status is 1 then",
-                         options);
+                         *options);
   verify->callback([options, &result] { result = Verify(*options); });
 
-  CLI::App* gc = Add(parent, "gc", "Evict what was used longest ago until the files fit", options);
+  CLI::App* gc = Add(parent, "gc", "Evict what was used longest ago until the files fit", *options);
   gc->add_option("--max-bytes", options->max_bytes, "The size to reach, such as 20GB; 0 empties the store")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
       ->required();

@@ -160,23 +160,23 @@ bool KvTimeline::CutTo(int64_t position) {
 KvTimeline KvTimeline::Fork(int64_t position) {
   HF_CHECK(position >= 0 && position <= position_);
   StoreTail();
-  KvTimeline fork(*cache_);
-  fork.sequence_ = std::make_unique<model::Sequence>(sequence_->Fork());
-  fork.end_ = cache_->store_.Share(end_);
-  fork.position_ = position_;
-  fork.keys_ = keys_;
-  fork.blocks_ = blocks_;
-  fork.started_ = started_;
-  fork.guard_->Watch(fork.sequence_.get(), blocks_);
-  fork.sequence_->set_guard(fork.guard_.get());
-  for (const int64_t block : in_memory_) fork.LendFromStore(block, /*append=*/false);
-  if (position < position_ && !fork.CutTo(position)) fork.AttachTo({});
-  fork.blocks_stored_ = static_cast<int64_t>(fork.blocks_.size());
+  KvTimeline copy(*cache_);
+  copy.sequence_ = std::make_unique<model::Sequence>(sequence_->Fork());
+  copy.end_ = cache_->store_.Share(end_);
+  copy.position_ = position_;
+  copy.keys_ = keys_;
+  copy.blocks_ = blocks_;
+  copy.started_ = started_;
+  copy.guard_->Watch(copy.sequence_.get(), blocks_);
+  copy.sequence_->set_guard(copy.guard_.get());
+  for (const int64_t block : in_memory_) copy.LendFromStore(block, /*append=*/false);
+  if (position < position_ && !copy.CutTo(position)) copy.AttachTo({});
+  copy.blocks_stored_ = static_cast<int64_t>(copy.blocks_.size());
   // Both keep the tail of the fork point.
-  if (memory::TailRef tail = cache_->store_.PinTail(fork.end_key()); tail.valid())
-    fork.Keep({fork.end_key(), static_cast<int64_t>(fork.blocks_.size()) * cache_->layout_.block_tokens,
+  if (memory::TailRef tail = cache_->store_.PinTail(copy.end_key()); tail.valid())
+    copy.Keep({copy.end_key(), static_cast<int64_t>(copy.blocks_.size()) * cache_->layout_.block_tokens,
                std::move(tail)});
-  return fork;
+  return copy;
 }
 
 // --- Feeding
