@@ -172,6 +172,24 @@ TEST_F(KvTimelineTest, DropRemovesOnlyWhatNobodyElseUses) {
   EXPECT_EQ(opened->store->Stats().references, 0u);
 }
 
+TEST_F(KvTimelineTest, DiskHoldsTheFormulaAndAForkCostsOneTail) {
+  auto opened = Open();
+  const model::KvLayout& layout = small_.engine().kv_layout();
+  const auto block_bytes = static_cast<uint64_t>(layout.block_bytes());
+  const auto tail_bytes = static_cast<uint64_t>(model::BoundaryTailBytes(SmallModel(), layout.mode));
+  const auto tokens = SmallTokens(1, 1300);
+  KvTimeline line = opened->cache->Attach(tokens);
+  MustContinue(line, tokens);
+  ASSERT_TRUE(opened->store->Sync().ok());
+  EXPECT_EQ(opened->store->Stats().used_bytes, 10 * block_bytes + 2 * tail_bytes);  // tails at 512 and 1024
+  const KvTimeline live = line.Fork(1300);
+  const KvTimeline past = line.Fork(700);
+  EXPECT_EQ(past.position(), 512);
+  ASSERT_TRUE(opened->store->Sync().ok());
+  EXPECT_EQ(opened->store->Stats().used_bytes, 10 * block_bytes + 3 * tail_bytes);  // and at 1280
+  EXPECT_EQ(opened->store->Stats().references, 3u);
+}
+
 TEST_F(KvTimelineTest, SettleMovesDurableBlocksOutOfMemory) {
   auto opened = Open();
   const auto tokens = SmallTokens(1, 600);
