@@ -59,7 +59,7 @@ class BlockStore::Impl {
   void Offer(NodeId id, PayloadKind kind, std::unique_ptr<std::byte[]> bytes);
   std::optional<kv::Location> ToCompare(NodeId id, PayloadKind kind, const std::byte* bytes);
   bool SameBytes(kv::Location at, uint64_t sums_hash, const std::byte* bytes);
-  void BeginRead(NodeId id, PayloadKind kind) { ++state.index.at(id).payload(kind).readers; }
+  void BeginRead(NodeId id, PayloadKind kind);
   bool EndRead(NodeId id, PayloadKind kind, kv::Location at);
   void VerifySlot(kv::Location at, VerifyReport& report);
 
@@ -220,6 +220,11 @@ bool BlockStore::Impl::CheckScanned(std::span<const NodeId> blocks) {
       if (state.options.planes[p].scanned) node.checked[p] = 1;
   }
   return true;
+}
+
+void BlockStore::Impl::BeginRead(NodeId id, PayloadKind kind) {
+  ++state.index.at(id).payload(kind).readers;
+  state.index.Settle(id);  // not to be evicted meanwhile
 }
 
 // False when the payload is no longer what it was at `at`. BeginRead keeps it from being discarded, but not

@@ -239,8 +239,8 @@ class BlockStore {
 
   // --- Disk
 
-  // Writes pending blocks and tails, `bytes_max` of them at most, without syncing. OK when nothing stands in
-  // the way of more; else why persistence is lost.
+  // Writes pending blocks and tails, `bytes_max` of them at most; syncs only when it has to, to make room. OK
+  // when nothing stands in the way of more; else why persistence is lost.
   base::Status Write(uint64_t bytes_max = UINT64_MAX);
 
   // Writes all that is pending and makes it durable: after OK, everything appended before the call. After an

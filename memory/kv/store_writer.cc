@@ -151,10 +151,13 @@ base::StatusOr<Location> StoreWriter::TakeSlot(const PendingItem& item) {
       crowded = true;
       continue;
     }
-    if (!EvictSome())
+    if (!EvictSome()) {
+      // What waits for a sync cannot be evicted.
+      if (HasUnsynced() && SyncDirty().ok() && EvictSome()) continue;
       return base::ResourceExhausted("no room for another block within " +
                                      std::to_string(state_.options.disk_bytes_max) +
                                      " bytes, and everything stored is in use");
+    }
     crowded = false;
     // After an eviction that emptied no segment, its slots will do.
     if (const auto at = FindSlot(item, /*crowded=*/true)) return *at;
@@ -303,6 +306,11 @@ void StoreWriter::DiscardUnusedPending() {
 base::Status StoreWriter::Sync() {
   DropTailsLetGo();
   const base::Status written = Write(UINT64_MAX);
+  const base::Status synced = SyncDirty();
+  return synced.ok() ? written : synced;
+}
+
+base::Status StoreWriter::SyncDirty() {
   std::vector<uint32_t> dirty;
   {
     const std::lock_guard guard(state_.mu);
@@ -313,10 +321,18 @@ base::Status StoreWriter::Sync() {
       if (segment.dirty) dirty.push_back(n);
     }
   }
+  if (dirty.empty()) return absl::OkStatus();
   const base::Status synced = SyncSegments(dirty);
   const std::lock_guard guard(state_.mu);
-  if (!synced.ok() || !dirty.empty()) state_.SetProblem(StoreState::Work::kSync, synced);
-  return synced.ok() ? written : synced;
+  state_.SetProblem(StoreState::Work::kSync, synced);
+  return synced;
+}
+
+bool StoreWriter::HasUnsynced() const {
+  const std::lock_guard guard(state_.mu);
+  for (uint32_t n = 0; n < state_.segments.count(); ++n)
+    if (!state_.segments.at(n).unsynced.empty()) return true;
+  return false;
 }
 
 base::Status StoreWriter::SyncSegments(const std::vector<uint32_t>& numbers) {

@@ -42,6 +42,8 @@ class StoreWriter {
   base::Status ApplyRenewals();
   void DropTailsLetGo();
   void DiscardUnusedPending();
+  base::Status SyncDirty();
+  bool HasUnsynced() const;
   base::Status SyncSegments(const std::vector<uint32_t>& numbers);
   void SyncFailed(uint32_t number, const base::Status& status);
   base::Status MakeDurable(uint32_t number);
