@@ -49,6 +49,9 @@ inline constexpr LayerSet kRequiredLayers =
     Bit(Layer::kNoCapabilities) | Bit(Layer::kSecurebits) | Bit(Layer::kNoNewPrivileges) |
     Bit(Layer::kSeccomp) | Bit(Layer::kNonZeroUid) | Bit(Layer::kMinimalRoot) | Bit(Layer::kPrivateProc);
 
+// What Backend::kBubblewrap can give of them: it leaves no capability to lock securebits with.
+inline constexpr LayerSet kRequiredLayersOfBubblewrap = kRequiredLayers & ~Bit(Layer::kSecurebits);
+
 // "user namespace", "seccomp", ...
 std::string_view LayerName(Layer layer);
 // The names of a set, ascending.

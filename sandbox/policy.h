@@ -46,7 +46,11 @@ enum class Debugging { kRefused, kAllowed };
 
 enum class UnixSockets { kAllowed, kRefused };
 
-enum class Backend { kNamespaces, kBubblewrap };
+enum class Backend {
+  kNamespaces,
+  kBubblewrap,  // for comparison: direct mode, a fresh sandbox for each command, and
+                // kRequiredLayersOfBubblewrap
+};
 
 struct Policy {
   WorkspacePolicy workspace;

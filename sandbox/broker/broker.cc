@@ -13,6 +13,7 @@
 #include <climits>
 #include <utility>
 
+#include "sandbox/broker/bubblewrap.h"
 #include "sandbox/broker/filter.h"
 #include "sandbox/broker/kernel.h"
 #include "sandbox/broker/landlock.h"
@@ -127,7 +128,8 @@ int Broker::TimeoutMs(int64_t now_ns) const {
     if (job.deadline_ns != 0) due = std::min(due, job.deadline_ns);
     due = std::min(due, next_tick_ns_);
   }
-  if (!old_groups_.empty() || !unkillable_.empty()) due = std::min(due, now_ns + kTickNs);
+  if (!old_groups_.empty() || !unkillable_.empty() || !monitors_.empty())
+    due = std::min(due, now_ns + kTickNs);
   if (due == INT64_MAX) return -1;
   return static_cast<int>(std::clamp<int64_t>((due - now_ns + kNsPerMs - 1) / kNsPerMs, 0, 60'000));
 }
@@ -154,11 +156,18 @@ void Broker::FlushOutbox() {
 
 void Broker::Sweep() {
   std::erase_if(old_groups_, [](CgroupSet& group) { return group.Remove(); });
+  std::erase_if(monitors_, [](const Descriptor& monitor) {
+    return IsReadable(monitor) && waitid(P_PIDFD, static_cast<id_t>(monitor.get()), nullptr, WEXITED) == 0;
+  });
   std::erase_if(unkillable_, [](const Job& job) { return IsReadable(job.pidfd); });
 }
 
 void Broker::Shutdown() {
   for (auto& [id, session] : sessions_) SignalKill(session.pidfd);
+  for (auto& [id, job] : jobs_) {
+    SignalKill(job.pidfd);
+    SignalKill(job.monitor);
+  }
   const int64_t deadline = MonotonicNs() + kDeathNs;
   for (auto& [id, session] : sessions_) {
     const int64_t left_ms = (deadline - MonotonicNs()) / kNsPerMs;
@@ -200,9 +209,15 @@ void Broker::OpenSession(Message& message) {
     runtime_gone_ = true;
     return;
   }
-  const std::vector<sock_filter>* filter = nullptr;
-  Failure failure = Filter(session.spec, filter);
-  if (failure.ok()) failure = CloneSession(session, *filter);
+  Failure failure;
+  const bool bubblewrap = session.spec.backend == wire::Backend::kBubblewrap;
+  if (bubblewrap) {
+    if (access(kBubblewrapProgram, X_OK) != 0) failure = {Stage::kClone, errno, kBubblewrapProgram};
+  } else {
+    const std::vector<sock_filter>* filter = nullptr;
+    failure = Filter(session.spec, filter);
+    if (failure.ok()) failure = CloneSession(session, *filter);
+  }
   if (!failure.ok()) {
     Tell(MessageType::kSessionFailed, session.id, wire::Encode(failure));
     return;
@@ -211,7 +226,9 @@ void Broker::OpenSession(Message& message) {
   const wire::SessionSpec& spec = session.spec;
   session.disk = std::make_unique<DiskMeter>(spec.overlay ? spec.layer + "/upper" : std::string(),
                                              spec.overlay ? spec.layer : spec.workspace_host);
-  sessions_.emplace(session.id, std::move(session));
+  const uint64_t id = session.id;
+  Session& kept = sessions_.emplace(id, std::move(session)).first->second;
+  if (bubblewrap) SessionReady(kept, {.layers = BubblewrapLayers(kept.spec)});
 }
 
 Failure Broker::Filter(const wire::SessionSpec& spec, const std::vector<sock_filter>*& filter) {
@@ -292,6 +309,11 @@ void Broker::CloseSession(uint64_t id) {
     if (job.session == id && job.end.cause == EndCause::kNone) job.end.cause = EndCause::kSession;
   }
   SignalKill(session.pidfd);
+  if (session.spec.backend == wire::Backend::kNamespaces) return;
+  for (auto& [job_id, job] : jobs_) {
+    if (job.session == id) Kill(job, EndCause::kSession, true);
+  }
+  EndSession(session);
 }
 
 void Broker::StartJob(Message& message) {
@@ -313,16 +335,15 @@ void Broker::StartJob(Message& message) {
     return fail(Stage::kDescriptors, errno, "job channel");
   }
   NeverBlock(job.channel);
-  std::vector<int> fds = {far.get()};
   for (const Descriptor& fd : message.descriptors) {
     // Else a script that writes to /dev/stderr would not be allowed to open what it already has.
     if (root_) [[maybe_unused]]
       const int ignored = fchown(fd.get(), kRootModeHostId, kRootModeHostId);
-    fds.push_back(fd.get());
   }
-  if (!Send(session->second.channel.get(), MessageType::kStartJob, message.id, message.body, fds)) {
-    return fail(Stage::kProtocol, errno, "session");
-  }
+  const Failure failure = session->second.spec.backend == wire::Backend::kNamespaces
+                              ? LaunchInSession(session->second, message, far)
+                              : LaunchBubblewrap(session->second, message, spec, std::move(far), job);
+  if (!failure.ok()) return fail(failure.stage, failure.error, failure.detail.c_str());
   job.id = message.id;
   job.session = spec.session;
   job.limits = spec.limits;
@@ -331,6 +352,38 @@ void Broker::StartJob(Message& message) {
   job.free_at_start = MeasureFreeSpace(session->second.disk->file_system().c_str());
   if (jobs_.empty()) next_tick_ns_ = job.began_ns + kTickNs;
   jobs_.emplace(job.id, std::move(job));
+}
+
+Failure Broker::LaunchInSession(Session& session, Message& message, const Descriptor& far) {
+  std::vector<int> fds = {far.get()};
+  for (const Descriptor& fd : message.descriptors) fds.push_back(fd.get());
+  if (Send(session.channel.get(), MessageType::kStartJob, message.id, message.body, fds)) return {};
+  return {Stage::kProtocol, errno, "session"};
+}
+
+Failure Broker::LaunchBubblewrap(Session& session, Message& message, const wire::JobSpec& spec,
+                                 Descriptor far, Job& job) {
+  BubblewrapStart start = {.spec = session.spec,
+                           .job = spec,
+                           .id = message.id,
+                           .standard = std::move(message.descriptors),
+                           .broker_is_root = root_};
+  if (root_) {
+    if (Failure f = id_mapper_.Map(session.spec.workspace_host, Stage::kWorkspace, start.workspace); !f.ok())
+      return f;
+  }
+  // They wait in the socket until process 1 of the job is there to read them.
+  if (!Send(job.channel.get(), MessageType::kOpenSession, message.id, wire::Encode(session.spec)) ||
+      !Send(job.channel.get(), MessageType::kStartJob, message.id, message.body)) {
+    return {Stage::kProtocol, errno, "job"};
+  }
+  start.channel = std::move(far);
+  int pidfd = -1;
+  const pid_t pid = CloneInto(0, &pidfd);
+  if (pid < 0) return {Stage::kClone, errno, "bubblewrap"};
+  if (pid == 0) RunBubblewrap(std::move(start));
+  job.monitor = Descriptor(pidfd);
+  return {};
 }
 
 void Broker::KillJob(Message& message) {
@@ -365,6 +418,11 @@ void Broker::HandleSession(Session& session) {
 void Broker::SessionOpened(Session& session, const Message& message) {
   wire::SessionReady ready;
   if (!wire::Decode(message.body, ready)) return FailSession(session, {Stage::kProtocol, 0, "session"});
+  SessionReady(session, std::move(ready));
+  if (session.spec.overlay) CleanLayer(session);
+}
+
+void Broker::SessionReady(Session& session, wire::SessionReady ready) {
   ready.layers |= wire::kLayerDiskWatchdog | wire::kLayerCpuWatchdog | wire::kLayerProcessRlimit;
   const bool groups = session.spec.use_cgroups;
   ready.layers |= groups && !cgroups_.memory.empty() ? wire::kLayerMemoryCgroup : wire::kLayerMemoryWatchdog;
@@ -372,7 +430,6 @@ void Broker::SessionOpened(Session& session, const Message& message) {
   session.ready = ready;
   session.state = SessionState::kOpen;
   Tell(MessageType::kSessionOpened, session.id, wire::Encode(ready));
-  if (session.spec.overlay) CleanLayer(session);
 }
 
 // Removes what overlayfs left beside the layer in earlier sessions, in a process of its own: removing a
@@ -401,6 +458,10 @@ void Broker::ReapSession(Session& session) {
     SignalKill(session.janitor);
     waitid(P_PIDFD, static_cast<id_t>(session.janitor.get()), nullptr, WEXITED);
   }
+  EndSession(session);
+}
+
+void Broker::EndSession(Session& session) {
   const uint64_t id = session.id;
   if (session.state == SessionState::kOpening) {
     const Failure gone = {Stage::kGone, 0, "session-init ended"};
@@ -469,7 +530,8 @@ void Broker::HandleJob(Job& job) {
   if (result == ReceiveResult::kClosed || result == ReceiveResult::kBad) {
     job.channel.Reset();
     if (job.state == JobState::kStarting) {
-      FailJob(job, {Stage::kGone, 0, "job-init ended"});
+      const Failure bubblewrap = {Stage::kClone, 0, "bubblewrap ended before the job began"};
+      FailJob(job, job.monitor.valid() ? bubblewrap : Failure{Stage::kGone, 0, "job-init ended"});
       return FinishJob(job, false);
     }
   }
@@ -529,6 +591,7 @@ void Broker::FinishJob(Job& job, bool unkillable) {
     end.unkillable = unkillable;
     Tell(MessageType::kJobEnded, job.id, wire::Encode(end));
   }
+  if (job.monitor.valid()) monitors_.push_back(std::move(job.monitor));
   if (!job.cgroups.Remove()) old_groups_.push_back(std::move(job.cgroups));
   const uint64_t id = job.id;
   if (unkillable) unkillable_.push_back(std::move(job));

@@ -55,6 +55,9 @@ class Broker {
   void CloseSession(uint64_t id);
   void StartJob(Message& message);
   void KillJob(Message& message);
+  wire::Failure LaunchInSession(Session& session, Message& message, const Descriptor& far);
+  wire::Failure LaunchBubblewrap(Session& session, Message& message, const wire::JobSpec& spec,
+                                 Descriptor far, Job& job);
 
   // Sessions.
   wire::Failure CloneSession(Session& session, const std::vector<sock_filter>& filter);
@@ -62,8 +65,10 @@ class Broker {
   wire::Failure Filter(const wire::SessionSpec& spec, const std::vector<sock_filter>*& filter);
   void HandleSession(Session& session);
   void SessionOpened(Session& session, const Message& message);
+  void SessionReady(Session& session, wire::SessionReady ready);
   void FailSession(Session& session, wire::Failure failure);
   void ReapSession(Session& session);
+  void EndSession(Session& session);
   void CleanLayer(Session& session);
 
   // Jobs.
@@ -102,6 +107,7 @@ class Broker {
   std::map<uint64_t, Session> sessions_;
   std::map<uint64_t, Job> jobs_;
   std::vector<Job> unkillable_;        // dead to the runtime, watched until the kernel lets go of them
+  std::vector<Descriptor> monitors_;   // outer processes of bubblewrap, not waited for yet
   std::vector<CgroupSet> old_groups_;  // still busy when their job ended
   std::deque<Outgoing> outbox_;
   bool runtime_gone_ = false;

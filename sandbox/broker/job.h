@@ -28,6 +28,7 @@ struct Job {
   Descriptor channel;
   Descriptor pidfd;     // of process 1
   Descriptor terminal;  // the master, until the runtime has it
+  Descriptor monitor;   // bubblewrap's outer process, a child of the broker
   pid_t pid = 0;
   CgroupSet cgroups;
   bool failed = false;  // told to the runtime as failed: no end will be told

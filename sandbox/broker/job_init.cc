@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -147,7 +148,7 @@ class JobInit {
     ResetSignals();  // session-init ignores SIGCHLD; here it is needed
     TakeDescriptors();
     Terminal terminal;
-    Check(BuildJobView());
+    if (!start_.in_bubblewrap) Check(BuildJobView());
     uint32_t layers = wire::kLayerJobPidNamespace | wire::kLayerPrivateProc;
     if (start_.spec.terminal) {
       Check(OpenTerminal(start_.spec, terminal));
@@ -156,8 +157,9 @@ class JobInit {
     } else {
       Announce(0, -1);
     }
-    AwaitGo();
+    layers |= AwaitGo();
     DropAll(layers);
+    RefuseMissing(layers);
     Send(kChannel, MessageType::kJobReady, start_.id, wire::Encode(wire::JobReady{layers}));
     StartCommand(terminal.slave.valid() ? terminal.slave.get() : -1);
     terminal.slave.Reset();
@@ -192,7 +194,8 @@ class JobInit {
     Send(kChannel, MessageType::kJobReady, start_.id, wire::Encode(wire::JobReady{layers}), fds);
   }
 
-  void AwaitGo() {
+  // Returns the layers of the session and of the groups.
+  uint32_t AwaitGo() {
     Message message;
     if (Receive(kChannel, true, message) != ReceiveResult::kMessage || message.type != MessageType::kGo)
       _exit(1);
@@ -207,10 +210,20 @@ class JobInit {
     wire::LimitSpec& limits = start_.spec.limits;
     const bool counted = (groups.layers & wire::kLayerPidsCgroup) != 0;
     if (limits.processes != 0) limits.processes = counted ? 4 * limits.processes + 64 : limits.processes + 2;
+    return groups.layers;
+  }
+
+  // The last moment at which nothing has been run.
+  void RefuseMissing(uint32_t layers) {
+    const uint32_t missing = start_.session.required_layers & ~layers;
+    if (missing == 0) return;
+    char text[64];
+    std::snprintf(text, sizeof(text), "required layers are missing, mask %x", missing);
+    Check({Stage::kVerify, 0, text});
   }
 
   void DropAll(uint32_t& layers) {
-    Check(DropPrivileges(layers));
+    Check(DropPrivileges(!start_.in_bubblewrap, layers));
     if (start_.landlock_abi > 0) {
       Check(RestrictWrites(start_.landlock_abi, WritablePaths(start_.session), start_.session.host_network,
                            layers));

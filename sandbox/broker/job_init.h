@@ -19,6 +19,7 @@ struct JobStart {
   std::vector<Descriptor> standard;  // stdin, stdout, stderr; empty with a terminal
   int landlock_abi = 0;
   const std::vector<sock_filter>& filter;
+  bool in_bubblewrap = false;  // which has made the view, and dropped what capabilities there were
 };
 
 // The life of the process; it was just cloned into pid and mount namespaces of its own.

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "sandbox/broker/broker.h"
+#include "sandbox/broker/bubblewrap.h"
 #include "sandbox/broker/kernel.h"
 #include "sandbox/broker/probe_guest.h"
 #include "sandbox/broker/wire.h"
@@ -30,6 +31,7 @@ int RunBroker() {
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "broker") == 0) return RunBroker();
+  if (argc == 2 && std::strcmp(argv[1], "bubblewrap-job") == 0) holdfast::sandbox::RunBubblewrapJob();
   if (argc == 3 && std::strcmp(argv[1], "probe") == 0) {
     // Without the destructors of a sanitizer's runtime, which would want to trace this process.
     _exit(holdfast::sandbox::RunProbeGuest(std::strcmp(argv[2], "off") == 0));

@@ -25,7 +25,7 @@ struct CapabilitySets {
   __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
 };
 
-Failure Drop() {
+Failure Drop(bool lock_securebits) {
   for (int cap = 0; cap < kCapabilityEnd; ++cap) {
     if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
       return {Stage::kCapabilities, errno, "bounding set"};
@@ -34,7 +34,8 @@ Failure Drop() {
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) {
     return {Stage::kCapabilities, errno, "ambient set"};
   }
-  if (prctl(PR_SET_SECUREBITS, kSecurebits, 0, 0, 0) != 0) return {Stage::kCapabilities, errno, "securebits"};
+  if (lock_securebits && prctl(PR_SET_SECUREBITS, kSecurebits, 0, 0, 0) != 0)
+    return {Stage::kCapabilities, errno, "securebits"};
   CapabilitySets none;
   if (syscall(SYS_capset, &none.header, none.data) != 0) return {Stage::kCapabilities, errno, "capset"};
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return {Stage::kNoNewPrivileges, errno, ""};
@@ -55,14 +56,15 @@ bool NoCapabilityLeft() {
 
 }  // namespace
 
-Failure DropPrivileges(uint32_t& layers) {
-  if (Failure failure = Drop(); !failure.ok()) return failure;
+Failure DropPrivileges(bool lock_securebits, uint32_t& layers) {
+  if (Failure failure = Drop(lock_securebits); !failure.ok()) return failure;
   if (!NoCapabilityLeft()) return {Stage::kVerify, 0, "a capability is left"};
-  if (prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != static_cast<int>(kSecurebits)) {
+  if (lock_securebits && prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != static_cast<int>(kSecurebits)) {
     return {Stage::kVerify, 0, "securebits differ"};
   }
   if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return {Stage::kVerify, 0, "no_new_privs is not set"};
-  layers |= wire::kLayerNoCapabilities | wire::kLayerSecurebits | wire::kLayerNoNewPrivileges;
+  layers |= wire::kLayerNoCapabilities | wire::kLayerNoNewPrivileges;
+  if (lock_securebits) layers |= wire::kLayerSecurebits;
   return {};
 }
 

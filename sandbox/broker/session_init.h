@@ -15,6 +15,9 @@ namespace holdfast::sandbox {
 // The ids inside: the command is user 1000 in the session, whoever it is outside.
 inline constexpr unsigned kInsideId = 1000;
 
+// Its home.
+inline constexpr char kHome[] = "/agent";
+
 struct SessionStart {
   wire::SessionSpec spec;
   std::string work;  // overlay: name of a new directory in the layer's work/

@@ -21,7 +21,6 @@ using wire::Stage;
 
 constexpr char kLowerStage[] = "/.lower";
 constexpr char kLayerStage[] = "/.layer";
-constexpr char kHome[] = "/agent";
 constexpr uint64_t kRootBytes = 16 << 20;
 constexpr uint64_t kRootInodes = 8192;
 constexpr const char* kDevices[] = {"null", "zero", "full", "random", "urandom", "tty"};

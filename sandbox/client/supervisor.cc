@@ -140,12 +140,14 @@ base::StatusOr<SessionRecord*> Supervisor::OpenSession(Policy policy) {
   base::Status failure = session.failure;
   if (failure.ok() && !session.opened) failure = Lost();
   if (failure.ok()) {
-    // What a job adds on its own; it is proven again for each.
+    // What each job adds. Its process 1 proves it, and refuses to start the command when something is
+    // missing.
     constexpr LayerSet kOfJobs = Bit(Layer::kJobPidNamespace) | Bit(Layer::kPrivateProc) |
-                                 Bit(Layer::kNoCapabilities) | Bit(Layer::kSecurebits) |
-                                 Bit(Layer::kNoNewPrivileges) | Bit(Layer::kSeccomp);
+                                 Bit(Layer::kNoCapabilities) | Bit(Layer::kNoNewPrivileges) |
+                                 Bit(Layer::kSeccomp);
     LayerSet in_force = session.ready.layers | kOfJobs;
-    if (session.ready.landlock_abi > 0) in_force |= Bit(Layer::kLandlock);
+    if (session.policy.backend == Backend::kNamespaces) in_force |= Bit(Layer::kSecurebits);
+    if (session.policy.use_landlock && host_.landlock_abi > 0) in_force |= Bit(Layer::kLandlock);
     session.ready.layers = in_force;
     if (const LayerSet missing = session.policy.required_layers & ~in_force; missing != 0) {
       failure = MissingLayers(missing);
@@ -208,11 +210,6 @@ base::StatusOr<JobRecord*> Supervisor::StartJob(SessionRecord& session, const Co
       job_lock, kAnswerWait, [&] { return job.started || !job.failure.ok() || job.outcome.has_value(); });
   base::Status failure = job.failure;
   if (!answered) failure = absl::UnavailableError("sandbox: the broker does not answer. Nothing was run.");
-  if (failure.ok() && job.started) {
-    if (const LayerSet missing = session.policy.required_layers & ~job.layers; missing != 0) {
-      failure = MissingLayers(missing);
-    }
-  }
   if (failure.ok()) return &job;
   job.on_end = nullptr;
   job_lock.unlock();
