@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -25,14 +24,14 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "sandbox/broker/filter.h"
 #include "sandbox/sandbox.h"
 
 namespace {
 
+namespace base = holdfast::base;
 namespace sb = holdfast::sandbox;
-
-using SteadyClock = std::chrono::steady_clock;
 
 struct Case {
   const char* name;
@@ -189,10 +188,10 @@ Options ParseOptions(int argc, char** argv) {
 void Measure(std::vector<Case>& cases, int rounds) {
   for (int round = -3; round < rounds; ++round) {  // the first three warm up
     for (Case& c : cases) {
-      const auto start = SteadyClock::now();
+      const int64_t start_ns = base::RealClock().MonotonicNow().ns;
       c.run();
-      const std::chrono::duration<double, std::milli> took = SteadyClock::now() - start;
-      if (round >= 0) c.ms.push_back(took.count());
+      const int64_t took_ns = base::RealClock().MonotonicNow().ns - start_ns;
+      if (round >= 0) c.ms.push_back(static_cast<double>(took_ns) / base::kNsPerMs);
     }
   }
 }

@@ -1,5 +1,6 @@
 #include "tests/sandbox/victim.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -31,7 +32,7 @@ int RunVictim(const char* scratch, const char* mode) {
                                    " hf-victim; exec /run/guest ignore-term hf-victim");
     auto job = (*session)->Start(command);
     if (!job.ok()) return 3;
-    while ((*job)->Poll(0, 1024).text.find("ignoring") == std::string::npos) usleep(1000);
+    while ((*job)->Poll(0, 1024).text.find("ignoring") == std::string::npos) poll(nullptr, 0, 1);
     jobs.push_back(*std::move(job));
   }
   std::printf("ready %d\n", (*sandbox)->broker_pid());
