@@ -516,14 +516,14 @@ TEST_F(BlockStoreTest, ANetworkFileSystemIsRefused) {
 }
 
 TEST_F(BlockStoreTest, AForeignDirectoryIsRefusedAndLeftAsItIs) {
-  ASSERT_TRUE(world_.fs.CreateDirectories("/home").ok());
-  ASSERT_TRUE(base::WriteFileAtomically(world_.fs, "/home/thesis.txt", {}).ok());
+  ASSERT_TRUE(world_.fs.CreateDirectories("/elsewhere").ok());
+  ASSERT_TRUE(base::WriteFileAtomically(world_.fs, "/elsewhere/thesis.txt", {}).ok());
   world_.Close();
-  world_.options.directory = "/home";
+  world_.options.directory = "/elsewhere";
   const base::Status status = world_.Open();
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(base::Message(status), HasSubstr("thesis.txt"));
-  EXPECT_THAT(*world_.fs.List("/home", 10), SizeIs(1));
+  EXPECT_THAT(*world_.fs.List("/elsewhere", 10), SizeIs(1));
 }
 
 TEST_F(BlockStoreTest, AnotherVersionIsRefusedAndADamagedMarkIsNot) {
