@@ -238,6 +238,10 @@ TEST_P(EscapeTest, ProcessOneIsOutOfReach) {  // 28, E10, E28
       EXPECT_THAT(result, AnyOf("EPERM", "EACCES", "ENOENT")) << name;
     }
   }
+  // Should it be taken over all the same, it has no more than the command.
+  EXPECT_EQ(Shell("grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/1/status | cut -f2 | sort -u | tr '\\n' ' '")
+                .output.head,
+            "0000000000000000 1 2 ");
   EXPECT_TRUE(Shell("true").ok()) << "the session goes on";
 }
 
@@ -336,6 +340,16 @@ TEST_P(EscapeTest, EnvironmentOfTheRuntimeIsNotPassed) {  // 58, E9
   EXPECT_THAT(text, HasSubstr("HF_SET=set\n"));
   EXPECT_THAT(text, HasSubstr("HF_ADDED=added\n"));
   EXPECT_THAT(text, HasSubstr("PATH=/usr/local/bin:/usr/bin:/bin"));
+}
+
+TEST_P(EscapeTest, LandlockIsInForceWhereTheKernelHasIt) {
+  if (StartSandbox().host().landlock_abi == 0) GTEST_SKIP() << "the kernel has no Landlock";
+  EXPECT_EQ(Attempt({"stack-landlock"}).at("rulesets"), "15") << "one of sixteen is taken";
+  CloseSession();
+  Policy policy = DefaultPolicy();
+  policy.use_landlock = false;
+  OpenSession(policy);
+  EXPECT_EQ(Attempt({"stack-landlock"}).at("rulesets"), "16");
 }
 
 TEST_P(EscapeTest, DebuggingIsAnOptIn) {

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
@@ -228,6 +229,19 @@ int DetachThroughUserns(const Arguments&) {
   return 0;
 }
 
+// How many more rulesets of Landlock this process may put upon itself: the kernel allows sixteen in all.
+int StackLandlock(const Arguments&) {
+  const uint64_t handled = 1;  // running files
+  int count = 0;
+  while (count < 100) {
+    const long ruleset = syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled), 0);
+    if (ruleset < 0 || syscall(SYS_landlock_restrict_self, ruleset, 0) != 0) break;
+    ++count;
+  }
+  std::printf("rulesets=%d\n", count);
+  return 0;
+}
+
 int Nothing(const Arguments&) { return 0; }
 
 }  // namespace
@@ -246,6 +260,7 @@ const std::vector<Attempt> kPrivilegeAttempts = {
     {"dump-core", DumpCore},
     {"push-input", PushInput},
     {"detach-through-userns", DetachThroughUserns},
+    {"stack-landlock", StackLandlock},
     {"nothing", Nothing},
 };
 
