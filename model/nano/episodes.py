@@ -58,7 +58,8 @@ class Marks:
         data = json.loads(tokenizer.read_text())
         added = {t["content"]: t["id"] for t in data["added_tokens"]}
         vocab = data["model"]["vocab"]
-        self.assistant, self.dsml, self.eos = added["<｜Assistant｜>"], added["｜DSML｜"], added["<｜end▁of▁sentence｜>"]
+        self.assistant, self.dsml = added["<｜Assistant｜>"], added["｜DSML｜"]
+        self.eos = added["<｜end▁of▁sentence｜>"]
         self.true, self.open, self.close = vocab["true"], vocab['">'], vocab["</"]
 
 

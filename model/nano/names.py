@@ -25,9 +25,9 @@ class Words:
 
 
 def pieces_of(tokenizer: Path) -> list[str]:
-    """The tokens that are letters only: a token that no word of training holds would never be learnt to copy."""
+    """The letters of tokens that stand in names: a token that no word of training holds would never be learnt to copy."""
     vocab = json.loads(tokenizer.read_text())["model"]["vocab"]
-    return sorted(t for t in vocab if re.fullmatch("[A-Za-z]{2,}", t))
+    return sorted({t.lstrip("_") for t in vocab if re.fullmatch("_?[A-Za-z]{2,}", t)})
 
 
 def word(rng: random.Random, words: Words) -> str:

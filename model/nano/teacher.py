@@ -15,7 +15,10 @@ import re
 
 from model.nano import names, standin
 
+IDENTIFIER = re.compile(r"\b[A-Za-z_][A-Za-z0-9_]{4,30}\b")
 COMMANDS = ["make check", "ctest", "ninja test", "make -s", "./check.sh", "scripts/test", "cargo test", "npm test"]
+SETTING_FORMS = [("{} = {}", ".ini"), ("{}={}", ".conf"), ("{}: {}", ".yaml"), ("\"{}\": {}", ".json"),
+                 ("{} = {}", ".toml"), ("set({} {})", ".cmake"), ("#define {} {}", ".h")]
 
 
 class Teacher:
@@ -151,6 +154,7 @@ class Teacher:
     # --- rename ---
 
     def _rename(self, command: str | None = None):
+        """Looks, edits the first file that has hits, and looks again, until there are none."""
         rng = self.rng
         old = new = names.identifier(rng, self.words)
         while new == old:
@@ -164,19 +168,17 @@ class Teacher:
         self._start(files, {command: check_output(rng, self.words, passes)})
         self._user(f"Rename `{old}` to `{new}`" + (f", then run `{command}`." if command else "."))
         found, = self._call(("grep", {"pattern": old}))
-        paths = [line for line in found.split("\n") if line in files]
-        if not paths:
+        if found == self.tools.tools["grep"]["result"]["none"]:
             return self._say(f"No hits for `{old}`.")
-        if self._chance(0.05):
-            self._trouble(standin.Event(files={rng.choice(paths): None}))
-        self._call(*(("edit", {"path": p, "old": old, "new": new}) for p in paths))
-        left = [p for p in paths if p in self.tools.files]
-        self._call(("grep", {"pattern": old}))
-        said = f"Renamed in {len(left)} file" + ("s" if len(left) != 1 else "")
+        if self._chance(0.05):  # somebody else takes the file away before the edit
+            self._trouble(standin.Event(files={found.split("\n")[0]: None}))
+        while found != self.tools.tools["grep"]["result"]["none"]:
+            self._call(("edit", {"path": found.split("\n")[0], "old": old, "new": new}))
+            found, = self._call(("grep", {"pattern": old}))
         if command is None:
-            return self._say(said + ".")
+            return self._say(f"Renamed to `{new}`.")
         self._call(("bash", {"command": command}))
-        self._say(said + (", the check passes." if passes else ", the check fails."))
+        self._say(f"Renamed to `{new}`, the check " + ("passes." if passes else "fails."))
 
     def _check(self):
         self._rename(self.rng.choice(COMMANDS))
@@ -185,8 +187,7 @@ class Teacher:
 
     def _set(self):
         rng = self.rng
-        form, ending = rng.choice([("{} = {}", ".ini"), ("{}={}", ".conf"), ("{}: {}", ".yaml"), ("\"{}\": {}", ".json"),
-                                   ("{} = {}", ".toml"), ("set({} {})", ".cmake"), ("#define {} {}", ".h")])
+        form, ending = rng.choice(SETTING_FORMS)
         key, old = names.identifier(rng, self.words, 2), names.setting(rng, self.words)
         new = old
         while new == old:
@@ -241,15 +242,17 @@ class Teacher:
         passed = [names.identifier(rng, self.words, 3) for _ in range(rng.randint(0, 6))]
         output, code = check_log(rng, failed, passed)
         if self._chance(0.08):  # no check was run at all
-            output, code, failed = rng.choice([("bash: command not found\n", 127), ("", 2), ("No such target\n", 2)]) + ([],)
+            failed = []
+            output, code = rng.choice([("bash: command not found\n", 127), ("", 2), ("No such target\n", 2)])
         self._start({}, {command: (output, code)})
-        self._user(rng.choice(["Run `{}` and say what fails.", "Which tests fail in `{}`?", "Run `{}`."]).format(command))
+        asked = rng.choice(["Run `{}` and say what fails.", "Which tests fail in `{}`?", "Run `{}`."])
+        self._user(asked.format(command))
         if self._chance(0.1):  # a check may run twice
             self._trouble(standin.Event(unknown=True))
             self._call(("bash", {"command": command}))
         self._call(("bash", {"command": command}))
         if failed:
-            self._say(f"{len(failed)} failed: " + ", ".join(failed))
+            self._say("Failed: " + ", ".join(failed))
         else:
             self._say("All pass." if code == 0 else f"Failed with exit {code}.")
 
@@ -265,8 +268,10 @@ def check_log(rng: random.Random, failed: list[str], passed: list[str]) -> tuple
     bad, good = rng.choice([("FAIL: {}", "PASS: {}"), ("not ok - {}", "ok - {}"), ("FAILED {}", "PASSED {}"),
                             ("[  FAILED  ] {}", "[       OK ] {}"), ("test {} ... FAILED", "test {} ... ok"),
                             ("Test #1: {} ...***Failed", "Test #1: {} ... Passed")])
-    lines = [bad.format(name) for name in failed] + [good.format(name) for name in passed]
-    rng.shuffle(lines)
+    order = [True] * len(failed) + [False] * len(passed)
+    rng.shuffle(order)  # of lines; those that failed stay in their order
+    left = {True: iter(failed), False: iter(passed)}
+    lines = [(bad if fails else good).format(next(left[fails])) for fails in order]
     return "\n".join(lines) + "\n" if lines else "", rng.choice([1, 2, 8]) if failed else 0
 
 
@@ -279,9 +284,13 @@ def prompt_prefix() -> dict:
 
 @functools.lru_cache(maxsize=4096)
 def rare_identifiers(text: str) -> list[str]:
-    """Identifiers that stand one to three times in a text that is not too long."""
-    found = collections.Counter(re.findall(r"\b[A-Za-z_][A-Za-z0-9_]{4,30}\b", text))
-    return sorted(i for i, n in found.items() if n <= 3) if found.total() < 3000 else []
+    """Identifiers that stand one to three times in a text that is not too long, and on no line with a `#`: a second
+    definition would make a question ambiguous."""
+    found = collections.Counter(re.findall(IDENTIFIER, text))
+    if found.total() >= 3000:
+        return []
+    directives = {i for line in text.split("\n") if "#" in line for i in re.findall(IDENTIFIER, line)}
+    return sorted(i for i, n in found.items() if n <= 3 and i not in directives)
 
 
 def definition(result: str, name: str) -> tuple[str, str, str] | None:

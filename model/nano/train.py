@@ -38,9 +38,9 @@ STAGES = [
     {"until": 1800, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.25, "find": 0.6}, "lr": 0.5},
     {"until": 2160, "tokens": 384, "batch": 16, "mix": {"drill": 0.15, "line": 0.1, "find": 0.6, "needle": 0.15},
      "lr": 0.7},
-    {"until": 3050, "tokens": 512, "batch": 12, "mix": {"drill": 0.05, "needle": 0.05, "find": 0.35, "rename": 0.3,
+    {"until": 3150, "tokens": 512, "batch": 12, "mix": {"drill": 0.05, "needle": 0.05, "find": 0.35, "rename": 0.3,
                                                         "set": 0.15, "report": 0.1}, "lr": 0.6},
-    {"until": 3750, "tokens": 1024, "batch": 6, "mix": {
+    {"until": 3900, "tokens": 1024, "batch": 6, "mix": {
         "needle": 0.05, "find": 0.25, "rename": 0.2, "set": 0.12, "report": 0.06, "find+prompt": 0.1,
         "rename+prompt": 0.1, "set+prompt": 0.07, "report+prompt": 0.05}, "lr": (0.6, 0.04)},
 ]
@@ -66,7 +66,9 @@ class Data:
                 sources = self.sources.setdefault(split, episodes.Sources(split))
                 count = SHARD_EPISODES if split == "train" else 200
                 made = episodes.generate(skill, count, self.seed * 1000 + number, split, self.holdfast, TOKENIZER, sources)
-                numpy.savez_compressed(path, **dict(zip(("ids", "mask", "starts"), made)))
+                unfinished = path.with_suffix(".part.npz")
+                numpy.savez_compressed(unfinished, **dict(zip(("ids", "mask", "starts"), made)))
+                unfinished.replace(path)
             loaded = numpy.load(path)
             self.shards[key] = tuple(loaded[k] for k in ("ids", "mask", "starts"))
         return self.shards[key]
