@@ -1,6 +1,7 @@
 // holdfast-sandbox: the broker of the sandbox. The runtime starts it; people have no use for it, but for
 // `holdfast-sandbox version`.
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -22,6 +23,12 @@ int RunBroker() {
   holdfast::sandbox::ResetSignals();
   holdfast::sandbox::CloseFrom(kRuntimeChannel + 1);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  // A job takes four or five descriptors here; commands get limits of their own.
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
   Broker broker{Descriptor(kRuntimeChannel)};
   broker.Run();
   return 0;

@@ -47,7 +47,7 @@ enum class MessageType : uint16_t {
   kJobEnded,       // broker -> runtime: JobEnd
 };
 
-// Where something failed; texts for people are in sandbox/outcome.cc, in this order.
+// Where something failed; texts for people are in sandbox/client/failure_text.cc.
 enum class Stage : uint32_t {
   kNone,
   kProtocol,

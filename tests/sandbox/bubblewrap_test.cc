@@ -87,8 +87,8 @@ TEST_P(BubblewrapTest, LimitsHold) {
 
 TEST_P(BubblewrapTest, DaemonsEndWithTheirCommand) {
   for (const char* kind : {"setsid", "double-fork", "nohup"}) {
-    EXPECT_EQ(Guest({"daemon", kind, "hf-bwrap-marker"}).output.head, "started\n");
-    EXPECT_TRUE(Eventually(2000, [] { return ProcessesWith("hf-bwrap-marker").empty(); })) << kind;
+    EXPECT_EQ(Guest({"daemon", kind, scratch()}).output.head, "started\n");
+    EXPECT_TRUE(Eventually(2000, [&] { return ProcessesWith(scratch()).empty(); })) << kind;
   }
 }
 

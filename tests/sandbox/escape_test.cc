@@ -179,9 +179,9 @@ TEST_P(EscapeTest, PrivilegeCannotBeGained) {
 
 TEST_P(EscapeTest, HostUidIsNotZero) {  // 23, E2
   // A file in direct mode shows the id on disk, which the id map turns back; a process shows the real one.
-  auto job = OpenSession().Start({.argv = {kGuest, "sleep", "hf-uid-marker"}});
+  auto job = OpenSession().Start({.argv = {kGuest, "sleep", scratch()}});
   ASSERT_TRUE(job.ok()) << job.status();
-  const std::vector<int> pids = ProcessesWith("hf-uid-marker");
+  const std::vector<int> pids = ProcessesWith(scratch());
   ASSERT_EQ(pids.size(), 1u);
   const std::string status = ReadFileText("/proc/" + std::to_string(pids[0]) + "/status");
   EXPECT_THAT(status, Not(HasSubstr("Uid:\t0\t")));

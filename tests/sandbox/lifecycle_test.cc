@@ -82,13 +82,13 @@ TEST_P(LifecycleTest, BackgroundJobIsPolledWrittenToAndSurvivesOtherCommands) { 
 
 TEST_P(LifecycleTest, KillEndsTheJobAndAllItStarted) {  // 56
   const auto job =
-      Start(ShellCommand("/run/guest ignore-term hf-kill-marker & /run/guest ignore-term hf-kill-marker"));
+      Start(ShellCommand("for i in 1 2; do /run/guest ignore-term " + scratch() + " & done; wait"));
   EXPECT_TRUE(Prints(*job, "ignoring"));
   job->Kill();
   const auto outcome = job->Wait(10'000);
   ASSERT_TRUE(outcome.has_value());
   EXPECT_EQ(outcome->ending, Ending::kKilled);
-  EXPECT_THAT(ProcessesWith("hf-kill-marker"), IsEmpty());
+  EXPECT_THAT(ProcessesWith(scratch()), IsEmpty());
 }
 
 TEST_P(LifecycleTest, TimeToLiveEndsABackgroundJob) {  // 56: the wall limit
@@ -102,17 +102,17 @@ TEST_P(LifecycleTest, TimeToLiveEndsABackgroundJob) {  // 56: the wall limit
 }
 
 TEST_P(LifecycleTest, JobEndsWithItsSession) {  // 56
-  const auto job = Start({.argv = {kGuest, "sleep", "hf-session-marker"}});
+  const auto job = Start({.argv = {kGuest, "sleep", scratch()}});
   CloseSession();
   const auto outcome = job->Wait(10'000);
   ASSERT_TRUE(outcome.has_value());
   EXPECT_EQ(outcome->ending, Ending::kSessionEnd);
-  EXPECT_THAT(ProcessesWith("hf-session-marker"), IsEmpty());
+  EXPECT_THAT(ProcessesWith(scratch()), IsEmpty());
 }
 
 TEST_P(LifecycleTest, DroppedHandleKillsTheJob) {
-  Start({.argv = {kGuest, "sleep", "hf-dropped-marker"}}).reset();
-  EXPECT_TRUE(Eventually(5000, [] { return ProcessesWith("hf-dropped-marker").empty(); }));
+  Start({.argv = {kGuest, "sleep", scratch()}}).reset();
+  EXPECT_TRUE(Eventually(5000, [&] { return ProcessesWith(scratch()).empty(); }));
 }
 
 TEST_P(LifecycleTest, EndIsToldOnce) {
@@ -182,10 +182,16 @@ TEST_P(LifecycleTest, ControlDEndsTheInput) {  // 57
 
 TEST_P(LifecycleTest, InteractiveShellHasJobControl) {  // 57
   const auto job = Start(WithTerminal({"bash", "--norc", "-i"}));
-  ASSERT_TRUE(job->Write("/run/guest sleep hf-stop-marker\n").ok());
-  ASSERT_TRUE(Eventually(10'000, [] { return ProcessesWith("hf-stop-marker").size() == 1; }));
-  ASSERT_TRUE(job->Write("\x1a").ok());  // Ctrl-Z
-  EXPECT_TRUE(Prints(*job, "Stopped"));
+  EXPECT_TRUE(Prints(*job, "$ "));
+  ASSERT_TRUE(job->Write("/run/guest sleep " + scratch() + "\n").ok());
+  ASSERT_TRUE(Eventually(10'000, [&] { return ProcessesWith(scratch()).size() == 1; }));
+  // Ctrl-Z; again should bash not have handed the terminal over when it came.
+  const auto stopped = [&] { return job->Poll(0, 1 << 20).text.find("Stopped") != std::string::npos; };
+  for (int i = 0; i < 20 && !stopped(); ++i) {
+    ASSERT_TRUE(job->Write("\x1a").ok());
+    Eventually(500, stopped);
+  }
+  EXPECT_TRUE(stopped()) << job->Poll(0, 1 << 20).text;
   EXPECT_THAT(job->Poll(0, 1 << 20).text, Not(HasSubstr("no job control")));
   // What is typed while bash changes the terminal's mode is thrown away, so it is typed until it is heard.
   std::optional<Outcome> outcome;
@@ -278,13 +284,13 @@ TEST_P(LifecycleTest, HelperThatIsMissingNotExecutableOrWrongIsRefused) {  // 60
 }
 
 TEST_P(LifecycleTest, BrokerThatDiesTakesAllWithItAndIsTold) {
-  const auto job = Start({.argv = {kGuest, "ignore-term", "hf-orphan-marker"}});
+  const auto job = Start({.argv = {kGuest, "ignore-term", scratch()}});
   ASSERT_TRUE(Prints(*job, "ignoring"));
   kill(StartSandbox().broker_pid(), SIGKILL);
   const auto outcome = job->Wait(10'000);
   ASSERT_TRUE(outcome.has_value());
   EXPECT_EQ(outcome->ending, Ending::kSessionEnd);
-  EXPECT_TRUE(Eventually(2000, [] { return ProcessesWith("hf-orphan-marker").empty(); }));
+  EXPECT_TRUE(Eventually(2000, [&] { return ProcessesWith(scratch()).empty(); }));
   const auto next = OpenSession().Run(ShellCommand("touch canary"));
   EXPECT_EQ(next.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_FALSE(Exists(Written("canary")));
@@ -422,12 +428,12 @@ TEST_P(LifecycleTest, KillingTheRuntimeLeavesNothing) {  // 35, 53, 60
   ASSERT_GT(read(read_end.get(), line, sizeof(line) - 1), 0);
   int broker = 0;
   ASSERT_EQ(std::sscanf(line, "ready %d", &broker), 1) << line;
-  EXPECT_GE(ProcessesWith("hf-victim").size(), 8u);
+  EXPECT_GE(ProcessesWith(scratch()).size(), 8u);
   EXPECT_TRUE(Eventually(2000, [&] { return ChildrenOf(broker).size() == 1; })) << "the session alone";
 
   kill(victim, SIGKILL);
   waitpid(victim, nullptr, 0);
-  EXPECT_TRUE(Eventually(2000, [] { return ProcessesWith("hf-victim").empty(); }));
+  EXPECT_TRUE(Eventually(2000, [&] { return ProcessesWith(scratch()).empty(); }));
   EXPECT_TRUE(Eventually(2000, [&] { return kill(broker, 0) != 0; })) << "the broker goes too";
   EXPECT_THAT(GroupsOf(broker), IsEmpty());
 }

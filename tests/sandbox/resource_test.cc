@@ -240,11 +240,11 @@ TEST_P(ResourceTest, TermIsHeardBeforeTheEnd) {
 
 TEST_P(ResourceTest, DaemonsEndWithTheirCommand) {  // 53, 54, E25
   for (const char* kind : {"setsid", "double-fork", "nohup", "vfork"}) {
-    const Outcome outcome = Guest({"daemon", kind, "hf-daemon-marker"});
+    const Outcome outcome = Guest({"daemon", kind, scratch()});
     EXPECT_TRUE(outcome.ok()) << kind << ": " << Describe(outcome);
     EXPECT_EQ(outcome.output.head, "started\n") << kind;
     EXPECT_LT(outcome.usage.wall_ms, 5000u) << kind;
-    EXPECT_TRUE(ProcessesWith("hf-daemon-marker").empty()) << kind;
+    EXPECT_TRUE(ProcessesWith(scratch()).empty()) << kind;
   }
 }
 

@@ -75,7 +75,8 @@ class SandboxTest : public testing::TestWithParam<WorkspaceMode> {
 
 std::string ModeName(const testing::TestParamInfo<WorkspaceMode>& info);
 
-// All of /proc on this machine: the ids of processes whose arguments hold `marker`.
+// All of /proc on this machine: the ids of processes whose arguments hold `marker`, this one apart. The
+// scratch directory is a marker that no other test has.
 std::vector<int> ProcessesWith(std::string_view marker);
 
 // Waits until `done` holds, at most `ms`.

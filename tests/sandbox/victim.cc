@@ -28,8 +28,8 @@ int RunVictim(const char* scratch, const char* mode) {
   if (!session.ok()) return 2;
   std::vector<std::unique_ptr<Job>> jobs;
   for (const char* kind : {"setsid", "double-fork", "nohup", "vfork"}) {
-    Command command = ShellCommand(std::string("/run/guest daemon ") + kind +
-                                   " hf-victim; exec /run/guest ignore-term hf-victim");
+    Command command = ShellCommand(std::string("/run/guest daemon ") + kind + " " + scratch +
+                                   "; exec /run/guest ignore-term " + scratch);
     auto job = (*session)->Start(command);
     if (!job.ok()) return 3;
     while ((*job)->Poll(0, 1024).text.find("ignoring") == std::string::npos) poll(nullptr, 0, 1);
