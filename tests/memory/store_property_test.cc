@@ -213,18 +213,19 @@ class RandomTree {
       const BlockKey root = TestRoot(static_cast<int32_t>(random_.Below(2)));
       Hold(store().Root(root), root);
     }
-    const Held& parent = held_[random_.Below(held_.size())];
-    const BlockKey key = ChildOf(parent.key, static_cast<int32_t>(random_.Below(3)));
-    ChainRef ref = store().Append(parent.ref, key, BlockBytes(key));
+    const Held& above = held_[random_.Below(held_.size())];
+    const BlockKey parent = above.key;
+    const BlockKey key = ChildOf(parent, static_cast<int32_t>(random_.Below(3)));
+    ChainRef ref = store().Append(above.ref, key, BlockBytes(key));
     ModelNode& n = nodes_[key];
-    n.parent = parent.key;
+    n.parent = parent;
     n.block = true;
     lost_.erase(key);
     Hold(std::move(ref), key);
     // Mostly the chain goes on from its new end.
     if (random_.Percent(70)) {
       for (size_t i = 0; i + 1 < held_.size(); ++i) {
-        if (held_[i].key != parent.key) continue;
+        if (held_[i].key != parent) continue;
         Take(i);
         break;
       }
