@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/mapping_faults.h"
 
 namespace holdfast::sessions {
 namespace {
@@ -89,7 +90,16 @@ void KvTimeline::ReleaseBlocks() {
 // --- Taking up what is stored
 
 void KvTimeline::AttachTo(std::span<const memory::BlockKey> keys) {
-  memory::Attachment found = cache_->store_.Attach(cache_->root_, keys);
+  // A page that goes bad after it was checked, and before the sequence is there to be asked, is looked for
+  // here.
+  for (uint64_t faults = ~base::MappingFaultCount(); faults != base::MappingFaultCount();) {
+    faults = base::MappingFaultCount();
+    TakeUp(cache_->store_.Attach(cache_->root_, keys), keys);
+    if (faults != base::MappingFaultCount()) cache_->store_.QuarantineDamaged();
+  }
+}
+
+void KvTimeline::TakeUp(memory::Attachment found, std::span<const memory::BlockKey> keys) {
   ReleaseBlocks();
   sequence_ = std::make_unique<model::Sequence>(cache_->config_, cache_->layout_);
   end_ = std::move(found.end);
@@ -113,8 +123,13 @@ bool KvTimeline::LendFromStore(int64_t block, bool append) {
   std::vector<uint8_t>& unchecked = cache_->unchecked_;
   addresses.resize(planes);
   unchecked.resize(planes);
-  if (cache_->store_.Lend(blocks_[static_cast<size_t>(block)], addresses, unchecked))
-    in_memory_.push_back(block);
+  const memory::BlockId id = blocks_[static_cast<size_t>(block)];
+  bool in_memory = cache_->store_.Lend(id, addresses, unchecked);
+  // A block that moves is looked at in its new place first. When it is damaged there, it is still in memory.
+  for (size_t p = 0; !append && p < planes; ++p)
+    if (unchecked[p] != 0 && !cache_->store_.CheckPlane(id, p, addresses[p]).ok())
+      in_memory = cache_->store_.Lend(id, addresses, unchecked);
+  if (in_memory) in_memory_.push_back(block);
   // A lost block has no addresses, and all of its planes are unchecked: the guard will say so.
   if (append) {
     sequence_->AppendLentBlock(addresses, unchecked);

@@ -107,6 +107,7 @@ class KvTimeline {
   };
   explicit KvTimeline(KvCache& cache);
   void AttachTo(std::span<const memory::BlockKey> keys);
+  void TakeUp(memory::Attachment found, std::span<const memory::BlockKey> keys);
   void Seal();
   void TakeTail(int64_t remaining);
   // Gives the tail in memory to the store.
