@@ -53,7 +53,7 @@ class JobHandle final : public Job {
     return absl::OkStatus();
   }
 
-  void Kill() override { supervisor_.KillJob(record_, wire::EndCause::kCaller, false); }
+  void Kill() override { supervisor_.KillJob(record_.id, wire::EndCause::kCaller, false); }
 
  private:
   Supervisor& supervisor_;

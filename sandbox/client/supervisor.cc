@@ -218,18 +218,19 @@ base::StatusOr<JobRecord*> Supervisor::StartJob(SessionRecord& session, const Co
 }
 
 void Supervisor::ReleaseJob(JobRecord& job) {
+  const uint64_t id = job.id;  // once released the record may go at any moment
   bool ended;
   {
     const std::lock_guard lock(job.mu);
     job.released = true;
     ended = job.outcome.has_value();
   }
-  if (!ended) KillJob(job, EndCause::kCaller, true);
+  if (!ended) KillJob(id, EndCause::kCaller, true);
   Wake();
 }
 
-void Supervisor::KillJob(JobRecord& job, EndCause cause, bool at_once) {
-  Tell(MessageType::kKillJob, job.id, wire::Encode(wire::KillRequest{.cause = cause, .at_once = at_once}));
+void Supervisor::KillJob(uint64_t id, EndCause cause, bool at_once) {
+  Tell(MessageType::kKillJob, id, wire::Encode(wire::KillRequest{.cause = cause, .at_once = at_once}));
 }
 
 base::Status Supervisor::WriteInput(JobRecord& job, std::string_view bytes) {
@@ -375,7 +376,7 @@ void Supervisor::CheckLimits(JobRecord& job, int64_t now_ns) {
     }
     job.limit_told = cause != EndCause::kNone;
   }
-  if (cause != EndCause::kNone) KillJob(job, cause, cause == EndCause::kOutput);
+  if (cause != EndCause::kNone) KillJob(job.id, cause, cause == EndCause::kOutput);
 }
 
 void Supervisor::ReadBroker() {

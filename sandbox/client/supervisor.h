@@ -86,7 +86,7 @@ class Supervisor {
 
   base::StatusOr<JobRecord*> StartJob(SessionRecord& session, const Command& command, RunOptions options);
   void ReleaseJob(JobRecord& job);
-  void KillJob(JobRecord& job, wire::EndCause cause, bool at_once);
+  void KillJob(uint64_t id, wire::EndCause cause, bool at_once);
   base::Status WriteInput(JobRecord& job, std::string_view bytes);
   void CloseInput(JobRecord& job);
 
