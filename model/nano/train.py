@@ -28,6 +28,9 @@ from model.nano.teacher import prompt_prefix
 TOKENIZER = Path(__file__).parent / "tokenizer.json"
 SHARD_EPISODES, SHARD_STEPS = 4000, 1000
 
+PROMPTED = {"needle": 0.05, "find": 0.25, "rename": 0.2, "set": 0.12, "report": 0.06, "find+prompt": 0.1,
+            "rename+prompt": 0.1, "set+prompt": 0.07, "report+prompt": 0.05}
+
 # until: first step of the next stage; mix: skill -> weight; lr: factor, or (first, last) of a straight line;
 # quantised: the exported numerics are trained. Before step 1,830 heads had 80 channels and the window 64 tokens,
 # then 144 and 128; 512 since step 2,627 (grow.py).
@@ -40,9 +43,9 @@ STAGES = [
      "lr": 0.7},
     {"until": 3150, "tokens": 512, "batch": 12, "mix": {"drill": 0.05, "needle": 0.05, "find": 0.35, "rename": 0.3,
                                                         "set": 0.15, "report": 0.1}, "lr": 0.6},
-    {"until": 3900, "tokens": 1024, "batch": 6, "mix": {
-        "needle": 0.05, "find": 0.25, "rename": 0.2, "set": 0.12, "report": 0.06, "find+prompt": 0.1,
-        "rename+prompt": 0.1, "set+prompt": 0.07, "report+prompt": 0.05}, "lr": (0.6, 0.04)},
+    {"until": 6000, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": 0.5},
+    {"until": 7500, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": (0.5, 0.05)},
+    {"until": 8300, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": 0.05, "quantised": True},
 ]
 DENSE_STEPS = 200  # the indexer warms up while attention sees every entry
 WEIGHTS = {"rest": 0.1, "index": 0.1, "mtp": 0.2}
