@@ -16,7 +16,7 @@ thread_local Lane current_lane = Lane::kControl;
 // Waits are cut to this, so that a far-away due time does not overflow the arithmetic of the wait.
 constexpr int64_t kWaitMaxNs = 3600 * kNsPerSecond;
 
-constexpr const char* kLaneNames[kLaneCount] = {"control", "engine", "storage"};
+constexpr const char* kLaneNames[kLaneCount] = {"control", "engine", "storage", "tools"};
 
 const char* NameOf(Lane lane) { return kLaneNames[static_cast<size_t>(lane)]; }
 

@@ -31,9 +31,10 @@ using Task = absl::AnyInvocable<void()>;
 enum class Lane {
   kControl,  // sessions, scheduler, store, agent loop; timers fire here
   kEngine,   // owns the model backend
-  kStorage,  // work that waits for the disk: writes, fsync
+  kStorage,  // work that waits for the runtime's own disk: writes, fsync
+  kTools,    // file tools: work on the user's tree, whose file system may hang without holding up a commit
 };
-inline constexpr Lane kLanes[] = {Lane::kControl, Lane::kEngine, Lane::kStorage};
+inline constexpr Lane kLanes[] = {Lane::kControl, Lane::kEngine, Lane::kStorage, Lane::kTools};
 inline constexpr size_t kLaneCount = std::size(kLanes);
 
 enum class TimerId : uint64_t {};
