@@ -176,9 +176,20 @@ std::vector<std::string> Policy::DefaultSystemRoots() {
           "/etc/ssl/openssl.cnf", "/etc/terminfo", "/etc/timezone", "/etc/vim"};
 }
 
+// What git, editors, shells and agents obey or run without asking; also what workspace/protected.h refuses to
+// apply, there at any depth.
 std::vector<std::string> Policy::DefaultProtectedPaths() {
-  return {".git",      ".gitmodules", ".gitattributes", ".vscode", ".idea",   ".envrc",
-          ".mcp.json", ".claude",     ".codex",         ".agents", ".cursor", ".holdfast"};
+  return {".git", ".gitmodules", ".gitattributes", ".gitconfig", ".git-credentials",
+          // Agents.
+          ".mcp.json", ".claude", ".codex", ".agents", ".cursor", ".cursorrules", ".holdfast", ".gemini",
+          ".aider.conf.yml", ".windsurf", ".windsurfrules", ".clinerules", ".roo", ".continue", ".kiro",
+          ".opencode",
+          // Editors.
+          ".vscode", ".idea", ".fleet", ".zed", ".vs", ".devcontainer", ".devcontainer.json", ".exrc",
+          ".vimrc", ".nvimrc", ".nvim.lua", ".lvimrc", ".dir-locals.el", ".dir-locals-2.el",
+          // Shells and what they load.
+          ".envrc", ".direnv", ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".profile",
+          ".zshrc", ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".ripgreprc", ".ssh", ".gnupg", ".netrc"};
 }
 
 base::StatusOr<Policy> Normalise(Policy policy) {
