@@ -23,6 +23,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "base/status.h"
 #include "sandbox/command.h"
 #include "sandbox/limits.h"
@@ -93,7 +94,36 @@ class Session {
 
   // In force for every command of the session.
   virtual LayerSet layers() const = 0;
+
+  // The workspace as commands see it (overlay: the merged view; direct: the tree with its protected paths
+  // read-only), to read and write from outside: an O_PATH | O_DIRECTORY descriptor of its root, attached
+  // nowhere, so that `..` stays at the root. What is done through it a running command sees at once, and the
+  // other way round; in overlay mode it goes to the layer and counts for the disk limit of the next command.
+  // Devices do not open. Commands change the tree at any time, so take every step with
+  // openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS), O_NONBLOCK for what may be a FIFO, and trust no path
+  // that was checked before.
+  //
+  // Files belong to host_uid() and host_gid(), who commands are outside. A caller with other ids (root) sets
+  // these around accesses with setfsuid and setfsgid: it then has a command's rights and no more; without
+  // that, what it makes in an overlay fails with EOVERFLOW.
+  //
+  // Before a name is removed, renamed or renamed over: IsProtectedName below. The kernel refuses that to
+  // commands, but not to who is outside of their mount namespace.
+  //
+  // The descriptor stays good, and as safe, when the session has ended. But the layer is in use as long as it
+  // or anything opened beneath is open: close all before another session takes the layer.
+  // Backend::kBubblewrap: the tree as it is, protected paths not covered.
+  //
+  // Any thread; costs one fcntl. Unavailable when the session has ended.
+  virtual base::StatusOr<base::Descriptor> OpenWorkspace() = 0;
+  virtual uint32_t host_uid() const = 0;
+  virtual uint32_t host_gid() const = 0;
 };
+
+// Whether `name` in the open directory is a protected path of direct mode, whatever way led to the directory.
+// No command can make it one or cease to be, so the answer holds. One statx; false for a name that is not
+// there.
+bool IsProtectedName(int directory, const std::string& name);
 
 struct SandboxOptions {
   // The broker's program. Empty: `holdfast-sandbox` beside this program, then in ../libexec/holdfast.

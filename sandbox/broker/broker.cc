@@ -210,8 +210,10 @@ void Broker::OpenSession(Message& message) {
     return;
   }
   Failure failure;
+  Descriptor handle;
   const bool bubblewrap = session.spec.backend == wire::Backend::kBubblewrap;
   if (bubblewrap) {
+    failure = OpenTree(session.spec, handle);
     if (access(kBubblewrapProgram, X_OK) != 0) failure = {Stage::kClone, errno, kBubblewrapProgram};
   } else {
     const std::vector<sock_filter>* filter = nullptr;
@@ -228,7 +230,15 @@ void Broker::OpenSession(Message& message) {
                                              spec.overlay ? spec.layer : spec.workspace_host);
   const uint64_t id = session.id;
   Session& kept = sessions_.emplace(id, std::move(session)).first->second;
-  if (bubblewrap) SessionReady(kept, {.layers = BubblewrapLayers(kept.spec)});
+  if (bubblewrap) SessionReady(kept, {.layers = BubblewrapLayers(kept.spec)}, std::move(handle));
+}
+
+// What the runtime gets of a session without a mount namespace of its own: the tree itself, seen as its
+// commands see the owner of files, protected paths not covered.
+Failure Broker::OpenTree(const wire::SessionSpec& spec, Descriptor& handle) {
+  if (root_) return id_mapper_.Map(spec.workspace_host, Stage::kWorkspace, handle);
+  handle = Descriptor(open(spec.workspace_host.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return handle.valid() ? Failure{} : Failure{Stage::kWorkspace, errno, spec.workspace_host};
 }
 
 Failure Broker::Filter(const wire::SessionSpec& spec, const std::vector<sock_filter>*& filter) {
@@ -415,21 +425,24 @@ void Broker::HandleSession(Session& session) {
   if (IsReadable(session.pidfd)) ReapSession(session);
 }
 
-void Broker::SessionOpened(Session& session, const Message& message) {
+void Broker::SessionOpened(Session& session, Message& message) {
   wire::SessionReady ready;
-  if (!wire::Decode(message.body, ready)) return FailSession(session, {Stage::kProtocol, 0, "session"});
-  SessionReady(session, std::move(ready));
+  if (!wire::Decode(message.body, ready) || message.descriptors.size() != 1)
+    return FailSession(session, {Stage::kProtocol, 0, "session"});
+  SessionReady(session, std::move(ready), std::move(message.descriptors[0]));
   if (session.spec.overlay) CleanLayer(session);
 }
 
-void Broker::SessionReady(Session& session, wire::SessionReady ready) {
+void Broker::SessionReady(Session& session, wire::SessionReady ready, Descriptor handle) {
+  ready.host_uid = root_ ? kRootModeHostId : geteuid();
+  ready.host_gid = root_ ? kRootModeHostId : getegid();
   ready.layers |= wire::kLayerDiskWatchdog | wire::kLayerCpuWatchdog | wire::kLayerProcessRlimit;
   const bool groups = session.spec.use_cgroups;
   ready.layers |= groups && !cgroups_.memory.empty() ? wire::kLayerMemoryCgroup : wire::kLayerMemoryWatchdog;
   if (groups && !cgroups_.pids.empty()) ready.layers |= wire::kLayerPidsCgroup;
   session.ready = ready;
   session.state = SessionState::kOpen;
-  Tell(MessageType::kSessionOpened, session.id, wire::Encode(ready));
+  Tell(MessageType::kSessionOpened, session.id, wire::Encode(ready), std::move(handle));
 }
 
 // Removes what overlayfs left beside the layer in earlier sessions, in a process of its own: removing a

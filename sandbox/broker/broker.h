@@ -64,8 +64,9 @@ class Broker {
   wire::Failure OpenMounts(const wire::SessionSpec& spec, SessionStart& start);
   wire::Failure Filter(const wire::SessionSpec& spec, const std::vector<sock_filter>*& filter);
   void HandleSession(Session& session);
-  void SessionOpened(Session& session, const Message& message);
-  void SessionReady(Session& session, wire::SessionReady ready);
+  void SessionOpened(Session& session, Message& message);
+  void SessionReady(Session& session, wire::SessionReady ready, Descriptor handle);
+  wire::Failure OpenTree(const wire::SessionSpec& spec, Descriptor& handle);
   void FailSession(Session& session, wire::Failure failure);
   void ReapSession(Session& session);
   void EndSession(Session& session);

@@ -55,6 +55,11 @@ Descriptor CloneIdMapped(int directory, int userns) {
   return mount;
 }
 
+Descriptor CloneAsIs(int directory) {
+  return Descriptor(
+      open_tree(directory, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
+}
+
 Descriptor NewTmpfs(uint64_t bytes, uint64_t inodes, const char* mode) {
   const Descriptor context(fsopen("tmpfs", FSOPEN_CLOEXEC));
   if (!context.valid()) return Descriptor();

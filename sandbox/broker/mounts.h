@@ -25,6 +25,10 @@ Descriptor CloneMount(const char* path, CloneOptions options);
 // needs CAP_SYS_ADMIN over the file system.
 Descriptor CloneIdMapped(int directory, int userns);
 
+// A copy of the open directory's mount and of what is mounted beneath, as they are, attached nowhere: it
+// outlives the mount namespace, and `..` leads nowhere from its root. Invalid with errno set.
+Descriptor CloneAsIs(int directory);
+
 // A new tmpfs of at most `bytes` and `inodes` (0: what the kernel gives), attached nowhere. Invalid with
 // errno.
 Descriptor NewTmpfs(uint64_t bytes, uint64_t inodes, const char* mode);

@@ -41,14 +41,17 @@ class SessionInit {
     Check(MapIds());
     DieWithBroker();
     Check(PrepareNamespaces());
-    Check(BuildSessionRoot(start_, layers_));
+    Descriptor handle;
+    Check(BuildSessionRoot(start_, layers_, handle));
     start_.workspace.Reset();
     start_.layer.Reset();
     start_.extra.clear();
     AddNamespaceLayers();
     const wire::SessionReady ready = {
         .layers = layers_, .landlock_abi = static_cast<uint32_t>(start_.landlock_abi), .notes = notes_};
-    if (!Send(kChannel, MessageType::kSessionOpened, start_.id, wire::Encode(ready))) _exit(1);
+    if (!Send(kChannel, MessageType::kSessionOpened, start_.id, wire::Encode(ready), {handle.get()}))
+      _exit(1);
+    handle.Reset();
     Serve();
   }
 

@@ -236,9 +236,18 @@ Failure ProtectPaths(const wire::SessionSpec& spec) {
   return {};
 }
 
+// A copy of its own, since the protected paths of direct mode must stay covered when the session has ended:
+// the mounts of a namespace that goes are taken apart, those of a copy stay together while it is open.
+Failure HandOut(const std::string& workspace, Descriptor& handle) {
+  const Descriptor root(open(workspace.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root.valid()) return Fail(Stage::kWorkspace, workspace);
+  handle = CloneAsIs(root.get());
+  return handle.valid() ? Failure{} : Fail(Stage::kWorkspace, "handle");
+}
+
 }  // namespace
 
-Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers) {
+Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers, Descriptor& handle) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return Fail(Stage::kRoot, "private");
   Sources sources;
   if (Failure f = TakeSources(start, sources); !f.ok()) return f;
@@ -259,7 +268,7 @@ Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers) {
   }
   if (!MakeReadOnly(root_mount.get(), false)) return Fail(Stage::kRoot, "read-only");
   layers |= wire::kLayerMinimalRoot;
-  return {};
+  return HandOut(start.spec.workspace_inside, handle);
 }
 
 Failure BuildJobView() {

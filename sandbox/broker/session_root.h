@@ -10,8 +10,9 @@ namespace holdfast::sandbox {
 //   2. a tmpfs is mounted and filled: system, /dev, /proc, /tmp, home, workspace;
 //   3. it becomes the root, and the host's tree is let go;
 //   4. the overlay is mounted from two staging places, which are then removed;
-//   5. the root is made read-only.
-wire::Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers);
+//   5. the root is made read-only;
+//   6. `handle` gets the workspace as commands see it, for the runtime.
+wire::Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers, Descriptor& handle);
 
 // Gives a job its own view: a new /proc of its own pid namespace, with what concerns the machine covered, and
 // a new /dev/pts. Called in the job's own mount and pid namespaces.

@@ -136,6 +136,8 @@ std::string Encode(const SessionReady& v) {
   Writer out;
   out.U32(v.layers);
   out.U32(v.landlock_abi);
+  out.U32(v.host_uid);
+  out.U32(v.host_gid);
   out.String(v.notes);
   return out.Take();
 }
@@ -144,6 +146,8 @@ bool Decode(std::string_view bytes, SessionReady& v) {
   Reader in(bytes);
   v.layers = in.U32();
   v.landlock_abi = in.U32();
+  v.host_uid = in.U32();
+  v.host_gid = in.U32();
   v.notes = in.String();
   return in.Done();
 }

@@ -1,4 +1,4 @@
-// The messages between the runtime, the broker and the processes it makes: version 1.
+// The messages between the runtime, the broker and the processes it makes: version 2.
 //
 // Every channel is a SOCK_SEQPACKET pair, so a message arrives whole or not at all. A message is a header of
 // 24 bytes and a body; numbers are little-endian, strings and lists carry a 32-bit count. A body above
@@ -20,7 +20,7 @@
 namespace holdfast::sandbox::wire {
 
 inline constexpr uint32_t kMagic = 0x58425348;  // "HSBX"
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
 inline constexpr size_t kHeaderBytes = 24;
 inline constexpr size_t kInlineBytesMax = 60 * 1024;
 inline constexpr size_t kBodyBytesMax = 4 * 1024 * 1024;
@@ -31,7 +31,7 @@ inline constexpr size_t kDescriptorsMax = 8;
 enum class MessageType : uint16_t {
   kHello = 1,      // broker -> runtime, once: Hello
   kOpenSession,    // runtime -> broker: SessionSpec
-  kSessionOpened,  // -> runtime: SessionReady
+  kSessionOpened,  // -> runtime: SessionReady, with the handle of the workspace
   kSessionFailed,  // -> runtime: Failure
   kCloseSession,   // runtime -> broker
   kSessionClosed,  // -> runtime
@@ -148,6 +148,8 @@ struct SessionSpec {
 struct SessionReady {
   uint32_t layers = 0;
   uint32_t landlock_abi = 0;
+  uint32_t host_uid = 0;  // that the session runs as outside; the broker's word
+  uint32_t host_gid = 0;
   std::string notes;  // what is missing, a line each: `layer<TAB>cause`
 };
 

@@ -1,5 +1,7 @@
 // The public interface over the supervisor.
+#include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <chrono>
@@ -77,6 +79,9 @@ class SessionHandle final : public Session {
 
   const Policy& policy() const override { return record_.policy; }
   LayerSet layers() const override { return record_.ready.layers; }
+  base::StatusOr<base::Descriptor> OpenWorkspace() override { return supervisor_.OpenWorkspace(record_); }
+  uint32_t host_uid() const override { return record_.ready.host_uid; }
+  uint32_t host_gid() const override { return record_.ready.host_gid; }
 
  private:
   Supervisor& supervisor_;
@@ -106,6 +111,12 @@ class SandboxHandle final : public Sandbox {
 base::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Start(SandboxOptions options) {
   HF_ASSIGN_OR_RETURN(std::unique_ptr<Supervisor> supervisor, Supervisor::Start(std::move(options)));
   return std::make_unique<SandboxHandle>(std::move(supervisor));
+}
+
+bool IsProtectedName(int directory, const std::string& name) {
+  struct statx stat = {};
+  return statx(directory, name.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &stat) == 0 &&
+         (stat.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 
 base::StatusOr<Outcome> Session::Run(const Command& command, RunOptions options) {

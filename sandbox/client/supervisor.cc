@@ -164,10 +164,21 @@ base::StatusOr<SessionRecord*> Supervisor::OpenSession(Policy policy) {
 void Supervisor::ReleaseSession(SessionRecord& session) {
   Tell(MessageType::kCloseSession, session.id, "");
   std::unique_lock lock(mu_);
+  session.workspace.Reset();
   changed_.wait_for(lock, kAnswerWait, [&] { return session.ended || lost_; });
   session.released = true;
   lock.unlock();
   Wake();
+}
+
+base::StatusOr<Descriptor> Supervisor::OpenWorkspace(SessionRecord& session) {
+  const std::lock_guard lock(mu_);
+  if (lost_) return Lost();
+  if (session.ended)
+    return absl::UnavailableError("sandbox: the session has ended, and with it its workspace");
+  Descriptor handle(fcntl(session.workspace.get(), F_DUPFD_CLOEXEC, 3));
+  if (!handle.valid()) return base::ErrnoStatus(errno, "sandbox: the workspace's handle");
+  return handle;
 }
 
 // --- jobs -------------------------------------------------------------------------------------------
@@ -398,7 +409,8 @@ void Supervisor::HandleBroker(Message& message) {
   wire::Failure failure;
   switch (message.type) {
     case MessageType::kSessionOpened:
-      session.opened = wire::Decode(message.body, session.ready);
+      session.opened = wire::Decode(message.body, session.ready) && message.descriptors.size() == 1;
+      if (session.opened) session.workspace = std::move(message.descriptors[0]);
       if (!session.opened) session.failure = Lost();
       break;
     case MessageType::kSessionFailed:
@@ -408,6 +420,7 @@ void Supervisor::HandleBroker(Message& message) {
       break;
     default:
       session.ended = true;
+      session.workspace.Reset();
   }
   changed_.notify_all();
 }
@@ -490,7 +503,10 @@ void Supervisor::BrokerLost() {
   {
     const std::lock_guard lock(mu_);
     lost_ = true;
-    for (auto& [id, session] : sessions_) session->ended = true;
+    for (auto& [id, session] : sessions_) {
+      session->ended = true;
+      session->workspace.Reset();
+    }
     for (auto& [id, job] : jobs_) jobs.push_back(job.get());
     changed_.notify_all();
   }

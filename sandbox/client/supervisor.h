@@ -70,6 +70,7 @@ struct SessionRecord {
   bool released = false;
   base::Status failure;
   wire::SessionReady ready;
+  Descriptor workspace;  // while it has not ended
 };
 
 class Supervisor {
@@ -83,6 +84,7 @@ class Supervisor {
 
   base::StatusOr<SessionRecord*> OpenSession(Policy policy);
   void ReleaseSession(SessionRecord& session);
+  base::StatusOr<Descriptor> OpenWorkspace(SessionRecord& session);
 
   base::StatusOr<JobRecord*> StartJob(SessionRecord& session, const Command& command, RunOptions options);
   void ReleaseJob(JobRecord& job);

@@ -1,6 +1,9 @@
 // The reference backend: what it shares with the first, and, listed in docs/security.md, what it does not.
+#include <sys/fsuid.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -90,6 +93,17 @@ TEST_P(BubblewrapTest, DaemonsEndWithTheirCommand) {
     EXPECT_EQ(Guest({"daemon", kind, scratch()}).output.head, "started\n");
     EXPECT_TRUE(Eventually(2000, [&] { return ProcessesWith(scratch()).empty(); })) << kind;
   }
+}
+
+TEST_P(BubblewrapTest, WorkspaceIsHandedOut) {
+  const auto root = OpenSession().OpenWorkspace();
+  ASSERT_TRUE(root.ok()) << root.status();
+  setfsgid(OpenSession().host_gid());
+  setfsuid(OpenSession().host_uid());
+  EXPECT_EQ(mkdirat(root->get(), "made", 0755), 0) << errno;
+  setfsuid(geteuid());
+  setfsgid(getegid());
+  EXPECT_EQ(Shell("stat -c %u made").output.head, "1000\n");
 }
 
 TEST_P(BubblewrapTest, CommandsOwnFaultsAreData) {

@@ -99,6 +99,14 @@ int RenameOver(const Arguments& arguments) {
   return 0;
 }
 
+// Exchanges two names as fast as it can, so that a path checked a moment ago leads elsewhere.
+int SwapForever(const Arguments& names) {
+  while (renameat2(AT_FDCWD, names[0].c_str(), AT_FDCWD, names[1].c_str(), RENAME_EXCHANGE) == 0) {
+  }
+  Report("swap", -1);
+  return 1;
+}
+
 }  // namespace
 
 const std::vector<Attempt> kFileAttempts = {
@@ -112,6 +120,7 @@ const std::vector<Attempt> kFileAttempts = {
     {"set-user-id", SetUserId},
     {"above-root", AboveRoot},
     {"rename", RenameOver},
+    {"swap-forever", SwapForever},
 };
 
 }  // namespace guest

@@ -48,7 +48,7 @@ void ExpectRoundTrip(const T& value) {
 TEST(WireTest, EveryMessageComesBackAndNoPieceOfItDoes) {
   ExpectRoundTrip(Hello{.root = true, .landlock_abi = 7, .cgroups = "x"});
   ExpectRoundTrip(SomeSession());
-  ExpectRoundTrip(SessionReady{.layers = 1, .landlock_abi = 2, .notes = "n"});
+  ExpectRoundTrip(SessionReady{.layers = 1, .landlock_abi = 2, .host_uid = 3, .host_gid = 4, .notes = "n"});
   ExpectRoundTrip(SomeJob());
   ExpectRoundTrip(JobReady{.layers = 3});
   ExpectRoundTrip(JobExit{.wait_status = -1, .cpu_us = 5, .peak_rss_bytes = 6});
