@@ -414,6 +414,11 @@ Status File::Append(std::span<const std::byte> data) {
   return WriteAt(size, data);
 }
 
+std::unique_ptr<File> AdoptFile(int descriptor, std::string name) {
+  HF_CHECK(descriptor >= 0);
+  return std::make_unique<PosixFile>(Fd(descriptor), std::move(name));
+}
+
 FileSystem& RealFileSystem() {
   static PosixFileSystem& fs = *new PosixFileSystem;
   return fs;

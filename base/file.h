@@ -163,6 +163,10 @@ class FileSystem {
 // The disk of this machine. Lives forever.
 FileSystem& RealFileSystem();
 
+// Takes over an open descriptor of a regular file, for who opens files by other means than a path (beneath a
+// directory's handle). `name` is what messages call it.
+std::unique_ptr<File> AdoptFile(int descriptor, std::string name);
+
 // Replaces or creates `path` with `bytes`: after a crash at any point, the old content or the new one, whole;
 // on return the new one, durably. One writer per path at a time; goes through `path`.tmp, removed on error
 // (and overwritten when a crash left one). Costs two fsyncs.

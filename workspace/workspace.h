@@ -43,7 +43,7 @@ namespace holdfast::workspace {
 struct LayerLimits {
   uint64_t files_max = 500'000;             // entries of a layer, without derived ones
   uint64_t bytes_max = uint64_t{16} << 30;  // their contents together
-  uint64_t file_bytes_max = uint64_t{4} << 30;
+  uint64_t file_bytes_max = uint64_t{1} << 30;
   uint64_t base_file_bytes_max = 256 << 20;  // larger: the base is kept without its content
   uint64_t derived_files_max = 2'000'000;
   uint64_t derived_bytes_max = uint64_t{32} << 30;
