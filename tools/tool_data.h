@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -61,6 +62,20 @@ struct Profile {
   static base::StatusOr<Profile> Parse(std::string_view json);
   static base::StatusOr<Profile> Load(
       std::string_view name);  // "nano", "default"; NotFound when there is none
+};
+
+// outcomes.json: what stands in the place of a result when there is none.
+class ToolTexts {
+ public:
+  static base::StatusOr<ToolTexts> Parse(std::string_view json);
+  static base::StatusOr<ToolTexts> Load();
+
+  // One that is not there is a programmer's error: a CHECK.
+  const Template& text(std::string_view name) const;
+  const std::map<std::string, Template, std::less<>>& texts() const { return templates_; }
+
+ private:
+  std::map<std::string, Template, std::less<>> templates_;
 };
 
 }  // namespace holdfast::tools
