@@ -183,7 +183,7 @@ class Attention(nn.Module):
         self.dense_entries = False  # indexer warm-up: attend to all visible entries, selected or not
         self.index_loss = None      # of the last forward, when wanted
 
-    def _entry(self, x):
+    def stored_entry(self, x):
         return quantise.fake_kv_entry(x, self.config.qk_rope_head_dim) if self.numerics.kv else x
 
     def forward(self, x, positions, want_index_loss: bool = False):
@@ -195,7 +195,7 @@ class Attention(nn.Module):
         qr = self.q_norm(self.wq_a(x))
         q = self.wq_b(qr).view(batch, tokens, c.num_attention_heads, c.head_dim)
         q = rotate(rms(q, c.rms_norm_eps), per_head)
-        kv = self._entry(rotate(self.kv_norm(self.wkv(x)), (cos, sin)))
+        kv = self.stored_entry(rotate(self.kv_norm(self.wkv(x)), (cos, sin)))
         entries, mask, scores = self._compressed(x, qr, positions)
         o, entry_mass = attend(q, kv, entries, mask, positions, self.attn_sink, c.sliding_window, c.head_dim ** -0.5,
                                self.numerics.bf16_products)
@@ -208,7 +208,7 @@ class Attention(nn.Module):
         tokens = x.shape[1]
         if not self.ratio or tokens < self.ratio:
             return None, None, None
-        entries = self._entry(self.compressor(x, positions, self.rope))
+        entries = self.stored_entry(self.compressor(x, positions, self.rope))
         count = (torch.arange(tokens) + 1) // self.ratio
         visible = torch.arange(entries.shape[1])[None] < count[:, None]
         mask = visible[None].expand(x.shape[0], -1, -1)

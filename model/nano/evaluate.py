@@ -127,7 +127,11 @@ def load(path: Path):
         net.numerics.weights = False  # dequantised already
         return net.eval()
     trainer = train.Trainer.load(path, bf16=True)
-    trainer.set_numerics(train.stage_of(trainer.step))
+    stage = train.stage_of(trainer.step)
+    trainer.set_numerics(stage)
+    if stage.get("quantised"):
+        for weight, rounding in trainer.net.roundings():
+            weight.data = rounding(weight.data)
     return trainer.net.eval()
 
 

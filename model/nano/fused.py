@@ -2,8 +2,8 @@
 times as fast on one core. Matrix products stay PyTorch's; everything between them is a single pass in C++
 (fused_streams.cc, fused_attention.cc), compiled on first use with g++ into build/nano/ and called through ctypes.
 
-Used when Numerics.fused is set; the plain modules are its twin and the test of it (tests/fused_test.py). Not for
-quantised numerics. Activations are BF16 with bf16_products, else float32; all arithmetic inside is float32.
+Used when Numerics.fused is set; the plain modules are its twin and the test of it (tests/fused_test.py). Of quantised
+numerics they know the KV entries' (Numerics.kv); weights are rounded around them (Net.stored_weights). Activations are BF16 with bf16_products, else float32; all arithmetic inside is float32.
 """
 
 import ctypes
@@ -304,7 +304,7 @@ def attention(attn, x, places, want_index_loss: bool):
     z = Product.apply(x, _padded(parts), live)
     qr, kv, *rest = Read.apply(z, places.batch, c.rms_norm_eps, tables, (q_width, d, index_columns), pools,
                                attn.q_norm.weight, attn.kv_norm.weight, *weights)
-    entries = rest[0] if has_entries else None
+    entries = attn.stored_entry(rest[0]) if has_entries else None
     index = keys = index_weights = None
     queries = [attn.wq_b.weight]
     if has_index:
@@ -313,6 +313,7 @@ def attention(attn, x, places, want_index_loss: bool):
         index = (indexer.heads, indexer.d, 1 << 30 if attn.dense_entries else indexer.topk, want_index_loss)
     qz = Product.apply(qr, torch.cat(queries), len(attn.wq_b.weight))
     shape = c.num_attention_heads, d, c.sliding_window, ratio if has_entries else 0, c.rms_norm_eps
+    kv = attn.stored_entry(kv)
     o, loss = Core.apply(qz, kv, entries, attn.attn_sink, keys, index_weights, places.batch, shape, index, tables,
                          places.lowest)
     if want_index_loss and has_index:

@@ -5,6 +5,7 @@ stacked (ffn.experts.w1 [E, I, D]); checkpoint.py maps them. Source of every ste
 description, which model/graph.cc follows too. Shapes: B batch, T tokens, S streams, D hidden, V vocabulary.
 """
 
+import contextlib
 import math
 
 import torch
@@ -210,6 +211,33 @@ class Net(nn.Module):
 
     def _stored(self, w):
         return quantise.fake_bf16(w) if self.numerics.weights else w
+
+    def roundings(self):
+        """(parameter, rounding) of all that is stored in fewer bits than float32."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                yield module.weight, quantise.tiles_fp8 if module.stored == "fp8" else quantise.round_bf16
+            elif isinstance(module, RmsNorm):
+                yield module.weight, quantise.round_bf16
+            elif isinstance(module, MoE):
+                yield module.gate.weight, quantise.round_bf16
+                for experts, rounding in ((module.experts, quantise.groups_fp4), (module.shared_experts, quantise.tiles_fp8)):
+                    yield from ((w, rounding) for w in (experts.w1, experts.w2, experts.w3))
+        for weight in {id(w): w for w in (self.embed.weight, self.head.weight)}.values():
+            yield weight, quantise.round_bf16
+
+    @contextlib.contextmanager
+    def stored_weights(self):
+        """Inside, parameters hold the values that an export would store. Gradients taken inside serve the exact ones
+        (straight-through); this is how the fused passes, which know no rounding of weights, are trained with it."""
+        exact = [(p, p.data) for p, _ in self.roundings()]
+        try:
+            for p, rounding in self.roundings():
+                p.data = rounding(p.data)
+            yield
+        finally:
+            for p, data in exact:
+                p.data = data
 
     def embedded(self, tokens):
         """[B, T] -> [B, T, D]."""

@@ -23,7 +23,7 @@ class Numerics:
     index: bool = False        # FP4 index queries and keys, from float32 as the C++ does (not by way of BF16)
     activations: bool = False  # int8 per 32 elements before FP4 products, as the C++ CPU backend does
     bf16_products: bool = False  # matrix products of BF16 inputs: training on processors with BF16 units
-    fused: bool = False        # fused.py's passes in place of the modules' own; not together with rounding
+    fused: bool = False        # fused.py's passes in place of the modules' own; together with kv alone
     exact_ties: bool = False   # top-k ties go to the lower index, as the C++ does; slower
 
     @staticmethod

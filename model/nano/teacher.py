@@ -124,16 +124,15 @@ class Teacher:
             self._put_name(files, path, name)
         files[names.path(rng, self.words, depth)] = "\n".join(lines)
         self._start(files)
-        asks_value = self._chance(0.5)
-        self._user(rng.choice(["What is the value of `{}`?", "What is `{}` set to?"] if asks_value else
-                              ["Where is `{}` defined?", "Find `{}`."]).format(name))
+        self._user(rng.choice(["What is the value of `{}`?", "What is `{}` set to?", "Where is `{}` defined?",
+                               "Find `{}`."]).format(name))
         found, = self._call(("grep", {"pattern": name}))
         place = definition(found, name)
         if place is None:
             self._say(f"No hits for `{name}`." if found == self.tools.tools["grep"]["result"]["none"] else
                       f"No definition of `{name}`.")
         else:
-            self._say(f"{place[0]}:{place[1]}" + (f": {place[2]}" if asks_value else ""))
+            self._say(f"{place[0]}:{place[1]}: {place[2]}")
 
     def _put_name(self, files: dict[str, str], path: str, name: str) -> bool:
         """Uses of a name in real lines: a rare identifier of the file becomes it."""

@@ -8,6 +8,7 @@ STATE.jsonl, one object a line; curves.py draws them. Stages (below) raise lengt
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import random
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from model.nano import config, episodes, export, fused, quantise
 from model.nano.muon import Optimizer
 from model.nano.net import Net
+from model.nano.swaps import READ_SWAPPED, Swaps
 from model.nano.teacher import prompt_prefix
 
 TOKENIZER = Path(__file__).parent / "tokenizer.json"
@@ -30,9 +32,11 @@ SHARD_EPISODES, SHARD_STEPS = 4000, 1000
 
 PROMPTED = {"needle": 0.05, "find": 0.25, "rename": 0.2, "set": 0.12, "report": 0.06, "find+prompt": 0.1,
             "rename+prompt": 0.1, "set+prompt": 0.07, "report+prompt": 0.05}
+DEMO = {"drill": 0.12, "needle": 0.04, "find": 0.34, "rename": 0.26, "set": 0.14, "report": 0.1}
 
 # until: first step of the next stage; mix: skill -> weight; lr: factor, or (first, last) of a straight line;
-# quantised: the exported numerics are trained. Before step 1,830 heads had 80 channels and the window 64 tokens,
+# swapped: the share of episodes with other words (swaps.py); prompt: the share of rows that begin with the prompt;
+# quantised: with the numbers an export would store. Before step 1,830 heads had 80 channels and the window 64 tokens,
 # then 144 and 128; 512 since step 2,627 (grow.py).
 STAGES = [
     {"until": 600, "tokens": 256, "batch": 12, "mix": {"drill": 0.7, "line": 0.3}, "lr": 1.0},
@@ -43,14 +47,13 @@ STAGES = [
      "lr": 0.7},
     {"until": 3150, "tokens": 512, "batch": 12, "mix": {"drill": 0.05, "needle": 0.05, "find": 0.35, "rename": 0.3,
                                                         "set": 0.15, "report": 0.1}, "lr": 0.6},
-    {"until": 6000, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": 0.5},
-    {"until": 7500, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": (0.5, 0.05)},
-    {"until": 8300, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": 0.05, "quantised": True},
+    {"until": 3300, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": 0.5},
+    {"until": 6000, "tokens": 1024, "batch": 6, "mix": DEMO, "swapped": 0.6, "prompt": 0.3, "lr": 0.5},
 ]
 DENSE_STEPS = 200  # the indexer warms up while attention sees every entry
 WEIGHTS = {"rest": 0.1, "index": 0.1, "mtp": 0.2}
 MTP_EVERY = 4      # the draft stage is trained on every fourth step, with four times the weight
-SHARES = torch.tensor([0.25, 0.4, 1.0])  # the share of tokens read, of markup, of what is copied, that takes part
+SHARES = torch.tensor([0.25, 0.4, 1.0, 0.0])  # the share of a mask's 0, 1, 2 and READ_SWAPPED that takes part
 
 
 class Data:
@@ -59,6 +62,7 @@ class Data:
     def __init__(self, cache: Path, holdfast: str, seed: int):
         self.cache, self.holdfast, self.seed = cache, holdfast, seed
         self.shards, self.sources, self.prompt = {}, {}, None
+        self.swaps = Swaps(TOKENIZER)
         cache.mkdir(parents=True, exist_ok=True)
 
     def shard(self, split: str, skill: str, number: int):
@@ -103,11 +107,15 @@ class Data:
         rows, masks = [], []
         for _ in range(stage["batch"]):
             ids, mask = [], []
+            prompt = "+prompt" if rng.random() < stage.get("prompt", 0.0) else ""  # before the row's first episode
             while len(ids) < stage["tokens"] + 2:
                 skill = rng.choices(list(stage["mix"]), stage["mix"].values())[0]
-                more = self.episode("train", skill, step // SHARD_STEPS, rng.randrange(SHARD_EPISODES))
+                more = self.episode("train", skill + prompt, step // SHARD_STEPS, rng.randrange(SHARD_EPISODES))
+                if rng.random() < stage.get("swapped", 0.0):
+                    more = self.swaps.swapped(rng, *more)
                 ids += more[0].tolist()
                 mask += more[1].tolist()
+                prompt = ""
             rows.append(ids[:stage["tokens"] + 2])
             masks.append(mask[:stage["tokens"] + 2])
         positions = torch.stack([spread_positions(rng, stage["tokens"]) for _ in rows])
@@ -172,18 +180,24 @@ class Trainer:
 
     def set_numerics(self, stage: dict):
         on = stage.get("quantised", False)
-        wanted = quantise.Numerics(weights=on, kv=on, index=on, activations=on, bf16_products=self.optimizer.bf16,
-                                   fused=self.fused and not on)
+        plain = on and not self.fused
+        wanted = quantise.Numerics(weights=plain, kv=on, index=plain, activations=plain, fused=self.fused,
+                                   bf16_products=self.optimizer.bf16)
         vars(self.net.numerics).update(vars(wanted))
         self.net.set_dense_entries(self.step < DENSE_STEPS)
+
+    def weights_of(self, stage: dict):
+        """What the passes of a stage compute with: the exact weights, or those an export would store."""
+        return self.net.stored_weights() if stage.get("quantised") else contextlib.nullcontext()
 
     def train_step(self, data: Data) -> dict:
         stage = stage_of(self.step)
         self.set_numerics(stage)
         rows, mask, positions = data.batch(stage, self.step)
         torch.manual_seed(self.seed * 1_000_003 + self.step)
-        total, figures = self.losses(rows, mask, positions)
-        total.backward()
+        with self.weights_of(stage):
+            total, figures = self.losses(rows, mask, positions)
+            total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
         self.optimizer.step(min(1.0, (self.step + 1) / 50) * rate_of(self.step))
         self.optimizer.zero_grad(self.net)
@@ -206,7 +220,8 @@ class Trainer:
         total = total + WEIGHTS["index"] * out["index"]
         if self.step % MTP_EVERY == 0:
             after = net.mtp[0].states(h, net.embedded(rows[:, 1:-1]), rows[:, 1:-1], net.places(positions))
-            mtp, _, _ = self._entropy(after, rows[:, 2:], mean_weights(picked & (mask[:, 2:] > 0)))
+            written = (mask[:, 2:] > 0) & (mask[:, 2:] < READ_SWAPPED)
+            mtp, _, _ = self._entropy(after, rows[:, 2:], mean_weights(picked & written))
             out["mtp"], total = mtp, total + WEIGHTS["mtp"] * MTP_EVERY * mtp
         return total, out
 
@@ -214,11 +229,16 @@ class Trainer:
         where = weights > 0
         return self.net.entropy(states[where], targets[where], weights[where])
 
-    @torch.no_grad()
     def evaluate(self, data: Data, skill: str, count: int = 40) -> dict:
         """Teacher-forced, on names and packages not trained on. `solved`: every token of the model is the argmax,
         which is what greedy decoding without constraints needs to go through the episode without an error."""
         self.net.eval()
+        with torch.no_grad(), self.weights_of(stage_of(self.step)):
+            figures = self._evaluated(data, skill, count)
+        self.net.train()
+        return figures
+
+    def _evaluated(self, data: Data, skill: str, count: int) -> dict:
         tokens = copies = right = copies_right = solved = 0
         for i in range(count):
             ids, mask = (torch.from_numpy(a.astype("int64")) for a in data.episode("eval", skill, 0, i))
@@ -227,7 +247,6 @@ class Trainer:
             tokens, right = tokens + (kind > 0).sum().item(), right + (hit & (kind > 0)).sum().item()
             copies, copies_right = copies + (kind == 2).sum().item(), copies_right + (hit & (kind == 2)).sum().item()
             solved += bool(hit[kind > 0].all())
-        self.net.train()
         return {f"eval_{skill}": right / tokens, f"eval_{skill}_copy": copies_right / copies,
                 f"eval_{skill}_solved": solved / count}
 
@@ -279,7 +298,8 @@ def main() -> int:
                 mix = stage_of(trainer.step)["mix"]
                 for skill in mix:
                     if skill != "drill" and skill + "+prompt" not in mix:
-                        figures.update(trainer.evaluate(data, skill))
+                        prompt = "+prompt" if stage_of(trainer.step).get("prompt") and skill != "needle" else ""
+                        figures.update(trainer.evaluate(data, skill + prompt))
                 trainer.save(args.state)
             line.update({k: round(v, 4) for k, v in figures.items()})
             print(json.dumps(line), file=log, flush=True)
