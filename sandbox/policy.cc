@@ -208,6 +208,16 @@ base::StatusOr<Policy> Normalise(Policy policy) {
   return policy;
 }
 
+std::string WhyNotContained(const Policy& policy) {
+  if (policy.workspace.mode != WorkspaceMode::kOverlay) return "the workspace is written in place";
+  if (policy.network != Network::kOff) return "the network is the host's";
+  for (const ExtraMount& mount : policy.mounts) {
+    if (mount.access == Access::kReadWrite)
+      return (mount.inside.empty() ? mount.host : mount.inside) + " is writable";
+  }
+  return "";
+}
+
 std::string Describe(const Policy& policy) {
   std::string text;
   const WorkspacePolicy& workspace = policy.workspace;

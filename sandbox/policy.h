@@ -96,6 +96,15 @@ struct Policy {
 // way round; a variable that looks like a secret's in pass_environment; limits that Validate refuses.
 base::StatusOr<Policy> Normalise(Policy policy);
 
+// Why a command under this policy could change something that outlives the session and is not the session's
+// own layer: "the workspace is written in place", "the network is the host's", "/cache is writable". Empty:
+// it is *contained*, so that after a crash its layer can be put back and it can be run again (DESIGN.md,
+// section 1). That no process of an earlier command is still running is the caller's to know. A service that
+// listens on a unix socket or a FIFO in a read-only mount is out of the policy's sight: share no such
+// directory.
+std::string WhyNotContained(const Policy& policy);
+inline bool IsContained(const Policy& policy) { return WhyNotContained(policy).empty(); }
+
 // The policy for people and for the log: one line a field, in a fixed order. Holds the names of variables,
 // never their values.
 std::string Describe(const Policy& policy);

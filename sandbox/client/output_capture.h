@@ -22,6 +22,9 @@ class OutputCapture {
   void Append(std::string_view bytes);
   CapturedOutput Finish();
 
+  // The sink is about to go: nothing more is told to it, and no name is given.
+  void ForgetSink() { sink_ = nullptr; }
+
   // New text from byte `from` of the redacted stream.
   struct Part {
     std::string text;
@@ -39,7 +42,7 @@ class OutputCapture {
   std::string Recent(uint64_t from) const;
 
   const OutputOptions options_;
-  OutputSink* const sink_;
+  OutputSink* sink_;
   Redactor redactor_;
   std::string certain_;  // scratch
   base::Sha256 sha256_;

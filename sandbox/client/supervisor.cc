@@ -222,7 +222,10 @@ base::StatusOr<JobRecord*> Supervisor::StartJob(SessionRecord& session, const Co
   base::Status failure = job.failure;
   if (!answered) failure = absl::UnavailableError("sandbox: the broker does not answer. Nothing was run.");
   if (failure.ok()) return &job;
+  // Whoever asked gets the error and nothing else, however late the job is concluded.
   job.on_end = nullptr;
+  job.output.capture->ForgetSink();
+  job.error.capture->ForgetSink();
   job_lock.unlock();
   ReleaseJob(job);
   return failure;
@@ -492,7 +495,7 @@ void Supervisor::Conclude(JobRecord& job, std::unique_lock<std::mutex>& lock, Ou
   job.outcome = std::move(outcome);
   job.changed.notify_all();
   auto on_end = std::exchange(job.on_end, nullptr);
-  if (!on_end) return;
+  if (!on_end || !job.failure.ok()) return;  // a failure is what Start returns
   const Outcome copy = *job.outcome;
   lock.unlock();
   on_end(copy);

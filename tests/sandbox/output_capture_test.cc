@@ -69,6 +69,28 @@ TEST(OutputCaptureTest, SpillHasTheBytesUpToItsBound) {
   EXPECT_EQ(output.spill_name, base::ToHex(output.spill_sha256).substr(0, 8));
 }
 
+TEST(OutputCaptureTest, OneEndlessLineWithNulsIsBoundedAndExact) {
+  OutputCapture capture({.head_bytes = 8, .tail_bytes = 8}, kNoSecrets, nullptr);
+  const std::string piece = std::string(65'535, 'x') + '\0';
+  for (int i = 0; i < 16'384; ++i) capture.Append(piece);  // 1 GiB
+  const CapturedOutput output = capture.Finish();
+  EXPECT_EQ(output.total_bytes, uint64_t{1} << 30);
+  EXPECT_EQ(output.omitted_bytes, (uint64_t{1} << 30) - 16);
+  EXPECT_EQ(output.omitted_lines, 0u);
+  EXPECT_EQ(output.head, "xxxxxxxx");
+  EXPECT_EQ(output.tail, "xxxxxxx\uFFFD");
+}
+
+TEST(OutputCaptureTest, ForgottenSinkIsToldNothing) {
+  TextSink sink;
+  OutputCapture capture(Small(), kNoSecrets, &sink);
+  capture.Append("before");
+  capture.ForgetSink();
+  capture.Append("after");
+  EXPECT_EQ(capture.Finish().spill_name, "");
+  EXPECT_EQ(sink.text, "before");
+}
+
 TEST(OutputCaptureTest, ReadingGoesOnWhereItStopped) {
   OutputCapture capture(Small(), kNoSecrets, nullptr);
   capture.Append("abc");

@@ -117,6 +117,26 @@ TEST(PolicyTest, BubblewrapHasNoOverlay) {
   EXPECT_THAT(Refusal([](Policy& p) { p.backend = Backend::kBubblewrap; }), HasSubstr("no overlay"));
 }
 
+TEST(PolicyTest, OnlyAnOverlayWithoutNetworkAndWritableMountsIsContained) {
+  Policy policy = Good();
+  policy.workspace.mode = WorkspaceMode::kOverlay;
+  policy.mounts = {{.host = "/docs"}};
+  EXPECT_EQ(WhyNotContained(policy), "");
+  EXPECT_TRUE(IsContained(policy));
+  Policy worse = policy;
+  worse.workspace.mode = WorkspaceMode::kDirect;
+  EXPECT_EQ(WhyNotContained(worse), "the workspace is written in place");
+  worse = policy;
+  worse.network = Network::kHost;
+  EXPECT_EQ(WhyNotContained(worse), "the network is the host's");
+  worse = policy;
+  worse.mounts.push_back({.host = "/var/cache/x", .access = Access::kReadWrite});
+  EXPECT_EQ(WhyNotContained(worse), "/var/cache/x is writable");
+  worse.mounts.back().inside = "/cache";
+  EXPECT_EQ(WhyNotContained(worse), "/cache is writable");
+  EXPECT_FALSE(IsContained(worse));
+}
+
 TEST(PolicyTest, DescriptionHoldsNoValueOfAVariable) {
   Policy policy = Good();
   policy.set_environment = {{"HF_KEY", "hunter2"}};
