@@ -166,6 +166,7 @@ struct CallIntent {
   CallEffect effect = CallEffect::kEffectful;
   bool contained = false;                              // all it can touch is the session's own layer
   std::optional<base::Sha256Digest> workspace_before;  // manifest
+  int64_t client_deadline_utc_ms = 0;                  // a client runs it, until then; 0: the runtime does
 
   bool operator==(const CallIntent&) const = default;
 };
@@ -175,9 +176,8 @@ enum class CallStatus : uint8_t {
   kFailed = 2,
   kTimedOut = 3,
   kCancelled = 4,
-  kRefused = 5,   // by a rule or a person: it did not run
-  kUnknown = 6,   // it had started, and nobody can say how it ended
-  kRepeated = 7,  // it was cut off by a crash, its changes were undone, and it runs again under a new intent
+  kRefused = 5,  // by a rule or a person: it did not run
+  kUnknown = 6,  // it had started, and nobody can say how it ended
 };
 
 // A call has ended. Exactly one for each intent.

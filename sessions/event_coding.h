@@ -130,9 +130,9 @@ void Walk(Io& io, E& e) {
     io(e.kind, InputKind::kSignal), io(e.request_id), io(e.text);
   } else if constexpr (std::is_same_v<T, CallIntent>) {
     io(e.call), io(e.tool), io(e.arguments), io(e.action), io(e.effect, CallEffect::kEffectful);
-    io(e.contained), io(e.workspace_before);
+    io(e.contained), io(e.workspace_before), io(e.client_deadline_utc_ms);
   } else if constexpr (std::is_same_v<T, CallOutcome>) {
-    io(e.call), io(e.status, CallStatus::kRepeated), io(e.text), io(e.workspace_after), io(e.blobs);
+    io(e.call), io(e.status, CallStatus::kUnknown), io(e.text), io(e.workspace_after), io(e.blobs);
     io(e.record);
   } else if constexpr (std::is_same_v<T, ApprovalRequested>) {
     io(e.call), io(e.action), io(e.question);

@@ -1,0 +1,94 @@
+// What is so in a session now: its events folded into a few facts. Recovery, the scheduler and the agent ask
+// here; the log has the last word.
+//
+// One thread at a time. Memory: the window's tokens, and what is open.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/hash.h"
+#include "base/status.h"
+#include "sessions/event.h"
+#include "sessions/token_log.h"
+
+namespace holdfast::sessions {
+
+// A call that has begun and not ended.
+struct OpenCall {
+  uint64_t seq = 0;  // of its intent
+  CallIntent intent;
+};
+
+struct PendingApproval {
+  uint64_t seq = 0;
+  base::Sha256Digest action = {};
+};
+
+class SessionFacts {
+ public:
+  // Takes the next live event (LiveHistory). DataLoss, with its number, for an event that contradicts those
+  // before it: a second outcome; an outcome, answer or end of what never began; a call's name used twice; an
+  // effectful call beside another; a first event that is not SESSION_CREATED (a fork's facts begin with its
+  // parent's, so more of those may follow); or what TokenLog refuses. Nothing has changed then.
+  base::Status Apply(const Event& event);
+
+  uint64_t last_seq() const { return last_seq_; }
+  const TokenLog& tokens() const { return tokens_; }
+
+  SessionState state() const { return state_.state; }
+  WaitFor wait() const { return state_.wait; }
+  const std::string& state_reason() const { return state_.reason; }
+
+  // In the order in which they began.
+  const std::vector<OpenCall>& open_calls() const { return open_calls_; }
+  // By call.
+  const std::map<std::string, PendingApproval>& pending_approvals() const { return pending_approvals_; }
+  // Whether a person has allowed exactly this action for this call, and it has not been used.
+  bool IsAllowed(const std::string& call, const base::Sha256Digest& action) const;
+  // By name.
+  const std::map<std::string, TimerSet>& timers() const { return timers_; }
+
+  // Inputs and outcomes that the model has not been told yet, oldest first.
+  const std::deque<uint64_t>& untold() const { return untold_; }
+
+  // The event that first brought a request, if there was one: a request acts once.
+  std::optional<uint64_t> FindRequest(const std::string& request_id) const;
+
+  // The manifest that the workspace is to equal; none before the first outcome that carries one.
+  const std::optional<base::Sha256Digest>& workspace() const { return workspace_; }
+
+  // Recoveries since a token was last sampled: a session that only ever recovers must not go on so for ever.
+  uint32_t fruitless_recoveries() const { return fruitless_recoveries_; }
+  const TokensAccounted& accounted() const { return accounted_; }
+
+ private:
+  base::Status Check(const Event& event) const;
+  void Take(const Event& event, const TokenRun& run);
+  void Take(const Event& event, const InputReceived& input);
+  void Take(const Event& event, const CallIntent& intent);
+  void Take(const Event& event, const CallOutcome& outcome);
+  void Take(const Event& event, const ApprovalRequested& request);
+  void Take(const Event& event, const ApprovalResolved& answer);
+  const OpenCall* FindOpen(const std::string& call) const;
+
+  uint64_t last_seq_ = 0;
+  TokenLog tokens_;
+  StateChanged state_;
+  std::vector<OpenCall> open_calls_;
+  std::map<std::string, uint64_t> calls_;  // of all calls, their intents
+  std::map<std::string, PendingApproval> pending_approvals_;
+  std::map<std::string, base::Sha256Digest> allowed_;
+  std::map<std::string, TimerSet> timers_;
+  std::deque<uint64_t> untold_;
+  std::map<std::string, uint64_t> requests_;
+  std::optional<base::Sha256Digest> workspace_;
+  uint32_t fruitless_recoveries_ = 0;
+  TokensAccounted accounted_;
+};
+
+}  // namespace holdfast::sessions
