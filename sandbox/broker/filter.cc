@@ -29,6 +29,11 @@ constexpr int kIoctlTioccons = 0x541D;   // takes over console output
 constexpr uint64_t kPersonalityNoRandomize = 0x0040000;
 constexpr uint64_t kCloneNewTime = 0x80;
 
+// No option of prctl, answered by our filter and by nothing else: so it can be told from a filter that was
+// there before, a container's say, when something in between only claims to have installed ours.
+constexpr int kMark = 0x6866'4d4b;
+constexpr int kMarkError = ENOANO;
+
 constexpr const char* kDeniedCalls[] = {
     // The file system's shape.
     "mount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount",
@@ -64,9 +69,10 @@ class Rules {
 
   // Denies when (argument & mask) == value. Comparing under a mask of 32 bits or less sees the argument as
   // the kernel does, which ignores the upper half.
-  void DenyArgument(int call, unsigned argument, uint64_t mask, uint64_t value) {
+  void DenyArgument(int call, unsigned argument, uint64_t mask, uint64_t value, int error = EPERM) {
     const scmp_arg_cmp compare = {argument, SCMP_CMP_MASKED_EQ, mask, value};
-    Check(seccomp_rule_add_exact_array(context_, SCMP_ACT_ERRNO(EPERM), call, 1, &compare));
+    Check(seccomp_rule_add_exact_array(context_, SCMP_ACT_ERRNO(static_cast<unsigned>(error)), call, 1,
+                                       &compare));
   }
 
   void DenyArguments(int call, std::initializer_list<scmp_arg_cmp> compare) {
@@ -127,6 +133,7 @@ void DenyPersonalities(Rules& rules) {
 }
 
 void AddRules(Rules& rules, const FilterOptions& options) {
+  rules.DenyArgument(SYS_prctl, 0, kLow32, kMark, kMarkError);
   for (const char* name : kDeniedCalls) rules.Deny(name);
   rules.DenyNumber(467 /* open_tree_attr */);
   if (!options.allow_debugging) {
@@ -173,7 +180,10 @@ Failure BuildFilter(const FilterOptions& options, std::vector<sock_filter>& prog
 Failure InstallFilter(const std::vector<sock_filter>& program, uint32_t& layers) {
   sock_fprog prog = {static_cast<unsigned short>(program.size()), const_cast<sock_filter*>(program.data())};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) != 0) return {Stage::kSeccomp, errno, ""};
-  if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER) return {Stage::kVerify, 0, "no filter"};
+  if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER || prctl(kMark, 0, 0, 0, 0) != -1 ||
+      errno != kMarkError) {
+    return {Stage::kVerify, 0, "the filter is not in force"};
+  }
   layers |= wire::kLayerSeccomp;
   return {};
 }

@@ -33,7 +33,7 @@ Failure IdMapper::UserNamespace(uid_t uid, gid_t gid, int& fd) {
   Descriptor& kept = namespaces_[{uid, gid}];
   if (!kept.valid()) {
     const pid_t child = CloneInto(CLONE_NEWUSER, nullptr);
-    if (child < 0) return {Stage::kIdMappedMount, errno, "user namespace"};
+    if (child < 0) return {Stage::kClone, errno, "user namespace"};
     if (child == 0) {
       while (true) pause();
     }

@@ -75,8 +75,13 @@ std::string_view StageName(Stage stage) {
 
 std::string_view Remedy(const wire::Failure& failure, bool root) {
   switch (failure.stage) {
-    case Stage::kClone:
     case Stage::kIdMap:
+      if (root)
+        return "root is only a container's root here, and may not map the user that sessions run as: run "
+               "Holdfast as "
+               "an ordinary user";
+      [[fallthrough]];
+    case Stage::kClone:
       return "user namespaces are refused here. Look at the sysctls user.max_user_namespaces (above 0), "
              "kernel.unprivileged_userns_clone (1) and kernel.apparmor_restrict_unprivileged_userns (0, or "
              "an "
@@ -87,6 +92,9 @@ std::string_view Remedy(const wire::Failure& failure, bool root) {
       return "the kernel gives a new /proc only where the present one is whole: start the container with "
              "`--security-opt systempaths=unconfined` (Docker) or `unmask=ALL` (Podman)";
     case Stage::kIdMappedMount:
+      if (failure.error == EPERM)
+        return "root has no CAP_SYS_ADMIN here, as in a container: run Holdfast as an ordinary user, or give "
+               "it that";
       return "the file system cannot map owners (overlay, NFS and some FUSE cannot): run Holdfast as the "
              "user who "
              "owns the tree instead of root, or move the tree to ext4, xfs, btrfs or tmpfs";
@@ -107,7 +115,7 @@ std::string_view Remedy(const wire::Failure& failure, bool root) {
     case Stage::kDeadline:
       return "a file system in the policy may not answer; remove it, or raise setup_ms_max";
     default:
-      return root ? "" : "run `holdfast doctor` to see what this machine offers";
+      return "run `holdfast doctor` to see what this machine offers";
   }
 }
 

@@ -31,5 +31,7 @@ int main(int argc, char** argv) {
   }
   if (argc == 4 && std::strcmp(argv[1], "--victim") == 0)
     return holdfast::sandbox::RunVictim(argv[2], argv[3]);
+  if (argc == 6 && std::strcmp(argv[1], "--without") == 0)
+    return holdfast::sandbox::RunWithout(argv[2], argv[3], std::atol(argv[4]), std::atoi(argv[5]));
   return RUN_ALL_TESTS();
 }
