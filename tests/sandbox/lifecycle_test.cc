@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <set>
 #include <string>
@@ -436,6 +437,18 @@ TEST_P(LifecycleTest, KillingTheRuntimeLeavesNothing) {  // 35, 53, 60
   EXPECT_THAT(GroupsOf(broker), IsEmpty());
 }
 
+std::string NamesUnder(const std::string& directory) {
+  std::set<std::string> names;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(
+           directory, std::filesystem::directory_options::skip_permission_denied, error)) {
+    names.insert(entry.path());
+  }
+  std::string text;
+  for (const std::string& name : names) text += name + "\n";
+  return text;
+}
+
 // Many jobs, one after the other and side by side: nothing is left of them, and nothing grows.
 TEST_P(LifecycleTest, ThousandsOfJobsLeaveNothing) {  // 55
   const char* wanted = std::getenv("HOLDFAST_SANDBOX_JOBS");
@@ -444,8 +457,11 @@ TEST_P(LifecycleTest, ThousandsOfJobsLeaveNothing) {  // 55
   const int broker = StartSandbox().broker_pid();
   for (int i = 0; i < 50; ++i) EXPECT_TRUE(Shell("echo warm > /tmp/w; rm /tmp/w").ok());
   const size_t own = OpenDescriptors(getpid()), brokers = OpenDescriptors(broker);
-  const uint64_t own_pages = ResidentPages(getpid()), broker_pages = ResidentPages(broker);
-  const std::string mounts = ReadFileText("/proc/self/mountinfo");
+  ASSERT_TRUE(Eventually(2000, [&] { return ChildrenOf(broker).size() == 1; })) << "session-init alone";
+  const int session = ChildrenOf(broker)[0];
+  const uint64_t own_pages = ResidentPages(getpid()), broker_pages = ResidentPages(broker),
+                 session_pages = ResidentPages(session);
+  const std::string mounts = ReadFileText("/proc/self/mountinfo"), left = NamesUnder(scratch());
   for (int i = 0; i < jobs; ++i) {
     const Outcome outcome = Shell("echo x > /tmp/x; (sleep 60 &) ; rm /tmp/x; exit 3");
     ASSERT_EQ(outcome.exit_code, 3) << Describe(outcome) << " at " << i;
@@ -455,13 +471,14 @@ TEST_P(LifecycleTest, ThousandsOfJobsLeaveNothing) {  // 55
 #if !defined(__SANITIZE_ADDRESS__)  // which keeps what is freed
   EXPECT_LT(ResidentPages(getpid()), own_pages + 512);
   EXPECT_LT(ResidentPages(broker), broker_pages + 128);
+  EXPECT_LT(ResidentPages(session), session_pages + 128);
 #else
-  (void)own_pages, (void)broker_pages;
+  (void)own_pages, (void)broker_pages, (void)session_pages;
 #endif
   EXPECT_EQ(ReadFileText("/proc/self/mountinfo"), mounts);
-  ASSERT_TRUE(Eventually(2000, [&] { return ChildrenOf(broker).size() == 1; })) << "session-init alone";
-  const std::vector<int> children = ChildrenOf(broker);
-  EXPECT_TRUE(Eventually(1000, [&] { return ChildrenOf(children[0]).empty(); }))
+  EXPECT_EQ(NamesUnder(scratch()), left) << "a temporary file";
+  EXPECT_THAT(ChildrenOf(broker), ElementsAre(session));
+  EXPECT_TRUE(Eventually(1000, [&] { return ChildrenOf(session).empty(); }))
       << "no job is left, nor a zombie";
   EXPECT_TRUE(Eventually(2000, [&] { return GroupsOf(broker).empty(); }));
   EXPECT_EQ(Shell("ls -A /tmp").output.head, "");
