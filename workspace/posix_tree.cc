@@ -164,9 +164,10 @@ class PosixTree final : public Tree {
   base::Status Error(int error, std::string_view operation, std::string_view path) const;
 
   // Descriptor of `path`; invalid with errno set.
-  Fd OpenBeneath(std::string_view path, int flags, uint32_t mode = 0) const;
+  Fd OpenBeneath(std::string_view path, int flags) const;
   base::StatusOr<Fd> OpenAt(std::string_view path, int flags, std::string_view operation) const;
   base::StatusOr<Place> PlaceOf(std::string_view path, std::string_view operation) const;
+  base::StatusOr<Place> PlaceToChange(std::string_view path, std::string_view operation) const;
   base::StatusOr<EntryStat> StatWith(std::string_view path, int flags);
   base::StatusOr<std::unique_ptr<base::File>> Open(std::string_view path, int flags);
   template <class Each>
@@ -198,10 +199,9 @@ base::Status PosixTree::Error(int error, std::string_view operation, std::string
   return base::ErrnoStatus(error, what);
 }
 
-Fd PosixTree::OpenBeneath(std::string_view path, int flags, uint32_t mode) const {
+Fd PosixTree::OpenBeneath(std::string_view path, int flags) const {
   open_how how = {};
   how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
-  how.mode = (flags & O_CREAT) != 0 ? mode : 0;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (Following() ? 0 : RESOLVE_NO_SYMLINKS);
   const std::string text = path.empty() ? "." : std::string(path);
   for (int attempt = 0;; ++attempt) {
@@ -232,6 +232,14 @@ base::StatusOr<Place> PosixTree::PlaceOf(std::string_view path, std::string_view
   Fd parent = OpenBeneath(Parent(path), O_PATH | O_DIRECTORY);
   if (!parent.valid()) return Error(errno, operation, path);
   return Place{std::move(parent), std::string(BaseName(path))};
+}
+
+base::StatusOr<Place> PosixTree::PlaceToChange(std::string_view path, std::string_view operation) const {
+  HF_ASSIGN_OR_RETURN(Place place, PlaceOf(path, operation));
+  if (options_.is_protected == nullptr || !options_.is_protected(place.directory.get(), place.name))
+    return place;
+  return absl::PermissionDeniedError(
+      base::View(std::string(operation) + " " + Named(path) + ": a protected path of the workspace"));
 }
 
 std::vector<std::pair<Fd, uint32_t>> PosixTree::Widen(std::string_view path) const {
@@ -469,8 +477,8 @@ base::Status PosixTree::SetOpaque(std::string_view path, bool opaque) {
 
 base::Status PosixTree::Rename(std::string_view from, std::string_view to, Replace replace) {
   const auto rename = [&]() -> base::Status {
-    HF_ASSIGN_OR_RETURN(const Place source, PlaceOf(from, "rename"));
-    HF_ASSIGN_OR_RETURN(const Place target, PlaceOf(to, "rename to"));
+    HF_ASSIGN_OR_RETURN(const Place source, PlaceToChange(from, "rename"));
+    HF_ASSIGN_OR_RETURN(const Place target, PlaceToChange(to, "rename to"));
     const unsigned flags = replace == Replace::kNo ? RENAME_NOREPLACE : 0;
     if (renameat2(source.directory.get(), source.name.c_str(), target.directory.get(), target.name.c_str(),
                   flags) == 0) {
@@ -483,7 +491,7 @@ base::Status PosixTree::Rename(std::string_view from, std::string_view to, Repla
 
 base::Status PosixTree::Remove(std::string_view path) {
   return AsOwner(Parent(path), [&]() -> base::Status {
-    HF_ASSIGN_OR_RETURN(const Place place, PlaceOf(path, "remove"));
+    HF_ASSIGN_OR_RETURN(const Place place, PlaceToChange(path, "remove"));
     if (unlinkat(place.directory.get(), place.name.c_str(), 0) == 0) return {};
     if (errno == EISDIR && unlinkat(place.directory.get(), place.name.c_str(), AT_REMOVEDIR) == 0) return {};
     return Error(errno, "remove", path);

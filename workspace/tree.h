@@ -161,6 +161,9 @@ struct TreeOptions {
   Links links = Links::kRefuse;
   std::optional<TreeIdentity> identity;  // ignored where the process is not root
   OwnerAccess owner_access = OwnerAccess::kAsModesSay;
+  // Names for which this says so are not removed, renamed or renamed over: PermissionDenied
+  // (sandbox::IsProtectedName, where the kernel guards them against commands only). Null: all may be.
+  bool (*is_protected)(int directory, const std::string& name) = nullptr;
   std::string name;  // for messages, before each path: "workspace"; empty: paths stand alone
 };
 
