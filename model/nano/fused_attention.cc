@@ -160,10 +160,12 @@ struct TileWork {
   std::vector<float> g, dp, dpf, gq;  // backward
 };
 
-void Place(const Core& core, int64_t first, int align, TileWork* work) {
+// lowest [T]: the first key in each token's window. It never falls: that of the first token holds for the
+// tile.
+void Place(const Core& core, int64_t first, const int32_t* lowest, int align, TileWork* work) {
   work->first = first;
   work->count = static_cast<int>(std::min<int64_t>(kTile, core.tokens - first));
-  work->low = static_cast<int>(std::max<int64_t>(0, first - PadTo16(core.window)) / align * align);
+  work->low = lowest[first] / align * align;
   work->near = PadTo(first + work->count - work->low, align);
   const int64_t seen = core.ratio ? std::min(core.entries, (first + work->count) / core.ratio) : 0;
   work->far = PadTo(seen, align);
@@ -182,7 +184,7 @@ void Queries(const Core& core, const T* qz, const float* table, TileWork* work) 
                table + (work->first + i) * kTable, work->q.data() + (i * core.heads + h) * core.d);
 }
 
-// Masked logits, scaled. lowest [T]: the first key in each token's window. mask [T, padded N] or null.
+// Masked logits, scaled. mask [T, padded N] or null.
 template <class Products>
 void Logits(const Core& core, Products* products, const int32_t* lowest, const uint8_t* mask,
             TileWork* work) {
@@ -215,7 +217,7 @@ void Attend(const Core& core, Products* products, const T* qz, const float* tabl
   TileWork work;
   const int pitch = PadTo16(core.entries);
   for (int64_t first = 0; first < core.tokens; first += kTile) {
-    Place(core, first, Products::kAlign, &work);
+    Place(core, first, lowest, Products::kAlign, &work);
     Queries(core, qz, table, &work);
     Logits(core, products, lowest, mask, &work);
     const int rows = work.count * core.heads, d = core.d;
@@ -265,7 +267,7 @@ void AttendBackward(const Core& core, Products* products, const T* qz, const flo
   TileWork work;
   const int d = core.d;
   for (int64_t first = 0; first < core.tokens; first += kTile) {
-    Place(core, first, Products::kAlign, &work);
+    Place(core, first, lowest, Products::kAlign, &work);
     Queries(core, qz, table, &work);
     Logits(core, products, lowest, mask, &work);
     const int rows = work.count * core.heads;

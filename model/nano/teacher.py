@@ -110,7 +110,7 @@ class Teacher:
 
     def _find(self):
         rng = self.rng
-        name, files = names.identifier(rng, self.words), self._real_files(rng.randint(2, 5))
+        name, files = names.identifier(rng, self.words), self._real_files(rng.randint(2, 6))
         host = files.popitem()[1].split("\n")
         self._find_in(name, files, host, 2)
 
@@ -120,7 +120,7 @@ class Teacher:
         lines.insert(rng.randint(0, len(lines)), f"#define {name} {names.value(rng)}")
         if self._chance(0.05):
             name = names.identifier(rng, self.words, 3)  # one that is not there
-        for path in rng.sample(sorted(files), min(len(files), rng.randint(0, 2))):
+        for path in rng.sample(sorted(files), min(len(files), rng.choice([0, 1, 2, 2, 4]))):
             self._put_name(files, path, name)
         files[names.path(rng, self.words, depth)] = "\n".join(lines)
         self._start(files)
@@ -158,7 +158,7 @@ class Teacher:
         old = new = names.identifier(rng, self.words)
         while new == old:
             new = names.identifier(rng, self.words)
-        files = self._real_files(rng.randint(2, 3))
+        files = self._real_files(rng.choice([2, 2, 3, 3, 4, 5]))
         if not self._chance(0.04):
             hit = [path for path in sorted(files) if self._chance(0.7)] or sorted(files)[:1]
             for path in hit:

@@ -28,16 +28,17 @@ from model.nano.swaps import READ_SWAPPED, Swaps
 from model.nano.teacher import prompt_prefix
 
 TOKENIZER = Path(__file__).parent / "tokenizer.json"
-SHARD_EPISODES, SHARD_STEPS = 4000, 1000
+SHARD_EPISODES, SHARD_STEPS = 4000, 500
 
 PROMPTED = {"needle": 0.05, "find": 0.25, "rename": 0.2, "set": 0.12, "report": 0.06, "find+prompt": 0.1,
             "rename+prompt": 0.1, "set+prompt": 0.07, "report+prompt": 0.05}
-DEMO = {"drill": 0.12, "needle": 0.04, "find": 0.34, "rename": 0.26, "set": 0.14, "report": 0.1}
+FIRST = {"drill": 0.12, "needle": 0.04, "find": 0.34, "rename": 0.26, "set": 0.14, "report": 0.1}
+DEMO = {"drill": 0.12, "needle": 0.04, "find": 0.32, "rename": 0.2, "check": 0.06, "set": 0.14, "report": 0.12}
 
 # until: first step of the next stage; mix: skill -> weight; lr: factor, or (first, last) of a straight line;
 # swapped: the share of episodes with other words (swaps.py); prompt: the share of rows that begin with the prompt;
-# quantised: with the numbers an export would store. Before step 1,830 heads had 80 channels and the window 64 tokens,
-# then 144 and 128; 512 since step 2,627 (grow.py).
+# apart: episodes of a row do not see each other through the window; quantised: with the numbers an export would store.
+# Before step 1,830 heads had 80 channels and the window 64 tokens, then 144 and 128; 512 since step 2,627 (grow.py).
 STAGES = [
     {"until": 600, "tokens": 256, "batch": 12, "mix": {"drill": 0.7, "line": 0.3}, "lr": 1.0},
     {"until": 820, "tokens": 256, "batch": 16, "mix": {"drill": 0.3, "line": 0.7}, "lr": 1.0},
@@ -48,8 +49,12 @@ STAGES = [
     {"until": 3150, "tokens": 512, "batch": 12, "mix": {"drill": 0.05, "needle": 0.05, "find": 0.35, "rename": 0.3,
                                                         "set": 0.15, "report": 0.1}, "lr": 0.6},
     {"until": 3300, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": 0.5},
-    {"until": 6000, "tokens": 1024, "batch": 6, "mix": DEMO, "swapped": 0.6, "prompt": 0.3, "lr": 0.5},
+    {"until": 3500, "tokens": 1024, "batch": 6, "mix": FIRST, "swapped": 0.6, "prompt": 0.3, "lr": 0.5},
+    {"until": 3645, "tokens": 1536, "batch": 4, "mix": DEMO, "swapped": 0.7, "prompt": 0.4, "lr": 0.5},
+    {"until": 4400, "tokens": 1536, "batch": 4, "mix": DEMO, "swapped": 0.7, "prompt": 0.3, "apart": True,
+     "lr": (0.5, 0.02), "quantised": True},
 ]
+WINDOW = config.nano(0).sliding_window
 DENSE_STEPS = 200  # the indexer warms up while attention sees every entry
 WEIGHTS = {"rest": 0.1, "index": 0.1, "mtp": 0.2}
 MTP_EVERY = 4      # the draft stage is trained on every fourth step, with four times the weight
@@ -104,32 +109,38 @@ class Data:
     def batch(self, stage: dict, step: int):
         """-> tokens [B, T + 2], mask [B, T + 2], positions [B, T]."""
         rng = random.Random(f"{self.seed}/{step}")
-        rows, masks = [], []
+        rows, masks, positions = [], [], []
         for _ in range(stage["batch"]):
-            ids, mask = [], []
+            ids, mask, starts = [], [], []
             prompt = "+prompt" if rng.random() < stage.get("prompt", 0.0) else ""  # before the row's first episode
             while len(ids) < stage["tokens"] + 2:
                 skill = rng.choices(list(stage["mix"]), stage["mix"].values())[0]
                 more = self.episode("train", skill + prompt, step // SHARD_STEPS, rng.randrange(SHARD_EPISODES))
                 if rng.random() < stage.get("swapped", 0.0):
                     more = self.swaps.swapped(rng, *more)
+                starts.append(len(ids))
                 ids += more[0].tolist()
                 mask += more[1].tolist()
                 prompt = ""
             rows.append(ids[:stage["tokens"] + 2])
             masks.append(mask[:stage["tokens"] + 2])
-        positions = torch.stack([spread_positions(rng, stage["tokens"]) for _ in rows])
-        return torch.tensor(rows), torch.tensor(masks), positions
+            positions.append(spread_positions(rng, stage["tokens"], starts if stage.get("apart") else []))
+        return torch.tensor(rows), torch.tensor(masks), torch.stack(positions)
 
 
-def spread_positions(rng: random.Random, tokens: int) -> torch.Tensor:
-    """[T] positions below a million: a random start; in a fifth of the rows, jumps where blocks of 128 begin."""
+def spread_positions(rng: random.Random, tokens: int, starts: list[int]) -> torch.Tensor:
+    """[T] positions below a million: a random start; in a fifth of the rows, jumps where blocks of 128 begin. Before an
+    episode that begins at one of `starts`, a jump wider than the window: no episode attends to another through it,
+    which is what the agent's will find, and half the work of attention in a row of short ones."""
     jumps = torch.zeros(tokens, dtype=torch.int64)
     jumps[0] = 128 * int(2 ** rng.uniform(0, 12)) - 128
     rate = 0.25 if rng.random() < 0.2 else 0.0
     for t in range(128, tokens, 128):
         if rng.random() < rate:
             jumps[t] = 128 * int(2 ** rng.uniform(0, 11))
+    for t in starts[1:]:
+        if t < tokens:
+            jumps[t] += WINDOW + int(2 ** rng.uniform(0, 13))
     return torch.arange(tokens) + jumps.cumsum(0)
 
 

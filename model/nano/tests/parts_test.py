@@ -3,6 +3,7 @@
     /usr/bin/python3 -m model.nano.tests parts
 """
 
+import random
 import tempfile
 import unittest
 from unittest import mock
@@ -169,6 +170,18 @@ class FixedData:
 
 
 class Training(unittest.TestCase):
+    def test_positions_rise_and_episodes_that_stand_apart_are_out_of_each_others_window(self):
+        starts = [0, 70, 71, 300, 509, 2000]
+        for seed in range(50):
+            places = train.spread_positions(random.Random(seed), 512, starts)
+            self.assertTrue((places.diff() > 0).all(), seed)
+            self.assertLess(places[-1].item(), 1 << 20)
+            for start in starts[1:-1]:
+                self.assertGreater((places[start] - places[start - 1]).item(), train.WINDOW, seed)
+            together = train.spread_positions(random.Random(seed), 512, [])
+            steps = (together.diff() != 1).nonzero()[:, 0] + 1
+            self.assertTrue((steps % 128 == 0).all(), seed)
+
     def test_a_saved_run_goes_on_as_if_it_had_not_stopped(self):
         torch.set_num_threads(1)
         whole, cut = train.Trainer(5), train.Trainer(5)
