@@ -353,13 +353,4 @@ std::string WhyLinkLeaves(std::string_view path, std::string_view target) {
   return {};
 }
 
-bool MakesRepository(std::string_view head) {
-  if (head.starts_with("refs/")) return true;  // of a link
-  if (head.starts_with("ref:")) return true;
-  const auto is_hex = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-  };
-  return head.size() >= 40 && std::all_of(head.begin(), head.begin() + 40, is_hex);
-}
-
 }  // namespace holdfast::workspace

@@ -62,8 +62,4 @@ std::string ShowPath(std::string_view path);
 // `..` behind a name is refused, since where it leads depends on what the name is.
 std::string WhyLinkLeaves(std::string_view path, std::string_view target);
 
-// Whether a file of this content, or a link to this target, named HEAD makes git take the directory it lies
-// in for a repository, whose config it then obeys.
-bool MakesRepository(std::string_view head_content);
-
 }  // namespace holdfast::workspace

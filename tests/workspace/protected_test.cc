@@ -116,14 +116,5 @@ TEST(ProtectedTest, LinksThatMayLeaveAreToldFromThoseThatStay) {
     EXPECT_NE(WhyLinkLeaves(path, target), "") << path << " " << target;
 }
 
-TEST(ProtectedTest, ContentOfAHeadThatGitBelieves) {
-  EXPECT_TRUE(MakesRepository("ref: refs/heads/main\n"));
-  EXPECT_TRUE(MakesRepository(std::string(40, 'a') + "\n"));
-  EXPECT_TRUE(MakesRepository("refs/heads/main"));
-  EXPECT_FALSE(MakesRepository(""));
-  EXPECT_FALSE(MakesRepository("heading"));
-  EXPECT_FALSE(MakesRepository(std::string(39, 'a')));
-}
-
 }  // namespace
 }  // namespace holdfast::workspace

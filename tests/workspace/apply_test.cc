@@ -1,0 +1,408 @@
+#include "workspace/apply.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "tests/support/sim_tree.h"
+#include "tests/workspace/change_testing.h"
+#include "workspace/apply/apply_journal.h"
+
+namespace holdfast::workspace {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr char kStateDirectory[] = "/state";
+constexpr char kJournal[] = "/state/apply.journal";
+
+// A machine with the user's tree and the disk of the journal; contents are on a disk that stays.
+class Machine {
+ public:
+  explicit Machine(uint64_t seed, test::SimTreeOptions options = {})
+      : fs_(clock_, {.seed = seed}), tree_(clock_, WithSeed(options, seed)), entropy_(seed) {
+    tree_.JoinPower(fs_);
+    HF_CHECK(fs_.CreateDirectories(kStateDirectory).ok());
+  }
+
+  test::SimTree& tree() { return tree_; }
+  test::SimFileSystem& fs() { return fs_; }
+  ApplyPlace place() { return {tree_, fs_, kJournal}; }
+  test::SimEntropy& entropy() { return entropy_; }
+
+  void Restart() {
+    fs_.Restart();
+    tree_.Restart();
+  }
+
+  // Nothing of an apply is left behind.
+  void ExpectClean() {
+    EXPECT_TRUE(absl::IsNotFound(fs_.Stat(kJournal).status()));
+    const World world = Read(tree_);
+    for (const auto& [path, node] : world) EXPECT_FALSE(IsStagingName(path)) << path;
+  }
+
+ private:
+  static test::SimTreeOptions WithSeed(test::SimTreeOptions options, uint64_t seed) {
+    options.seed = seed;
+    return options;
+  }
+
+  test::SimClock clock_;
+  test::SimFileSystem fs_;
+  test::SimTree tree_;
+  test::SimEntropy entropy_;
+};
+
+class ApplyTest : public testing::Test {
+ protected:
+  void Start(const World& base, const World& ours, const World& theirs) {
+    Make(machine_.tree(), theirs);
+    manifest_ = ManifestOf(base, ours, blobs_);
+    auto diff = DiffThreeWays(manifest_, machine_.tree());
+    ASSERT_TRUE(diff.ok()) << diff.status();
+    diff_ = *std::move(diff);
+  }
+
+  ApplyReport Carry(const ApplySelection& selection = {.everything = true}) {
+    auto report = Apply(diff_, selection, machine_.place(), blobs_.store(), machine_.entropy());
+    EXPECT_TRUE(report.ok()) << report.status();
+    return report.ok() ? *std::move(report) : ApplyReport();
+  }
+
+  static std::optional<ApplyFate> FateOf(const ApplyReport& report, std::string_view path) {
+    for (const ApplyItem& item : report.items) {
+      if (item.path == path) return item.fate;
+    }
+    return std::nullopt;
+  }
+
+  World Now() { return Read(machine_.tree()); }
+
+  Machine machine_{1};
+  Blobs blobs_;
+  Manifest manifest_;
+  Diff diff_;
+};
+
+TEST_F(ApplyTest, EverythingComesOver) {
+  const World base = {{"d", Directory()},    {"d/m", File("1")},      {"gone", Directory()},
+                      {"gone/a", File("a")}, {"gone/b", Directory()}, {"l", Link("d/m")},
+                      {"mode", File("m")},   {"swap", Directory()},   {"swap/in", File("i")},
+                      {"yes", File("y")}};
+  World ours = {{"d", Directory(0700)},   {"d/m", File("2", 0600)},  {"d/new", File("n", 0444)},
+                {"l", Link("d")},         {"mode", File("m", 0755)}, {"swap", File("now a file")},
+                {"yes", Directory(0555)}, {"yes/deep", Directory()}, {"yes/deep/f", File("f")}};
+  Start(base, ours, base);
+  const ApplyReport report = Carry();
+  EXPECT_EQ(report.Count(ApplyFate::kApplied), report.items.size());
+  EXPECT_EQ(Now(), ours) << Print(Now());
+  machine_.ExpectClean();
+}
+
+TEST_F(ApplyTest, ByFileWithWhatIsBeneathAndTheDirectoriesAbove) {
+  const World base = {{"a", File("1")}, {"b", File("1")}, {"d", Directory()}};
+  World ours = {{"a", File("2")},   {"b", File("2")},     {"d", Directory()},
+                {"n", Directory()}, {"n/m", Directory()}, {"n/m/f", File("f")},
+                {"n/g", File("g")}, {"d/x", File("x")},   {"d/y", File("y")}};
+  Start(base, ours, base);
+  const ApplyReport report = Carry({.paths = {"n/m/f", "d"}});
+  World expected = base;
+  for (const char* path : {"n", "n/m", "n/m/f", "d/x", "d/y"}) expected[path] = ours[path];
+  EXPECT_EQ(Now(), expected) << Print(Now());
+  EXPECT_EQ(FateOf(report, "a"), ApplyFate::kNotSelected);
+  EXPECT_EQ(FateOf(report, "n"), ApplyFate::kApplied);
+}
+
+TEST_F(ApplyTest, APathWithoutChangesIsAMistake) {
+  Start({}, {{"a", File("2")}}, {});
+  for (const ApplySelection& selection :
+       {ApplySelection{.paths = {"b"}}, ApplySelection{.paths = {"a/b"}},
+        ApplySelection{.everything = true, .take_ours = {"b"}}, ApplySelection{.paths = {"../a"}}}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        Apply(diff_, selection, machine_.place(), blobs_.store(), machine_.entropy()).status()));
+  }
+  EXPECT_EQ(Now(), World());
+}
+
+TEST_F(ApplyTest, AConflictKeepsBothVersions) {
+  Start({{"f", File("1")}}, {{"f", File("2")}}, {{"f", File("3")}});
+  const ApplyReport report = Carry();
+  EXPECT_EQ(FateOf(report, "f"), ApplyFate::kConflict);
+  EXPECT_EQ(Now(), (World{{"f", File("3")}}));
+  const ManifestEntry* left = Settled(manifest_, diff_).Find("f");
+  ASSERT_NE(left, nullptr);
+  EXPECT_EQ(blobs_.store().Read(*left->now.content, 10).value(), "2");
+}
+
+TEST_F(ApplyTest, TheOperatorMayTakeOurs) {
+  Start({{"f", File("1")}, {"g", File("1")}}, {{"f", File("2", 04755)}},
+        {{"f", File("3")}, {"g", File("3")}});
+  const ApplyReport report = Carry({.everything = true, .take_ours = {"f"}});
+  EXPECT_EQ(FateOf(report, "f"), ApplyFate::kApplied);
+  EXPECT_EQ(FateOf(report, "g"), ApplyFate::kConflict);
+  EXPECT_EQ(Now(), (World{{"f", File("2", 0755)}, {"g", File("3")}}));
+}
+
+TEST_F(ApplyTest, ProtectedPathsNeedTheOperatorAndGitNeverCounts) {
+  const World ours = {{".vscode", Directory()},
+                      {".vscode/tasks.json", File("t")},
+                      {".git", Directory()},
+                      {".git/config", File("c")},
+                      {"ok", File("o")}};
+  Start({}, ours, {});
+  EXPECT_EQ(Carry().Count(ApplyFate::kRefused), 4u);
+  EXPECT_EQ(Now(), (World{{"ok", File("o")}}));
+  auto again = DiffThreeWays(manifest_, machine_.tree());
+  diff_ = *std::move(again);
+  const ApplyReport report = Carry(
+      {.everything = true, .allow_protected = {".vscode", ".vscode/tasks.json", ".git", ".git/config"}});
+  EXPECT_EQ(report.Count(ApplyFate::kRefused), 2u);
+  EXPECT_EQ(report.Count(ApplyFate::kAlready), 1u);
+  EXPECT_EQ(Now(), (World{{".vscode", Directory()}, {".vscode/tasks.json", File("t")}, {"ok", File("o")}}));
+}
+
+TEST_F(ApplyTest, AFileThatChangedSinceTheDiffIsLeft) {
+  Start({{"f", File("1")}, {"g", File("1")}, {"k", File("k")}},
+        {{"f", File("2")}, {"n", File("n")}, {"k", File("k", 0755)}},
+        {{"f", File("1")}, {"g", File("1")}, {"k", File("k")}});
+  for (const char* path : {"f", "g", "k"}) {
+    auto file = machine_.tree().OpenFileForWriting(path);
+    ASSERT_TRUE((*file)->WriteAt(0, base::AsBytes("!")).ok());
+  }
+  ASSERT_TRUE(machine_.tree().CreateFile("n", 0600).ok());
+  const ApplyReport report = Carry();
+  EXPECT_EQ(report.Count(ApplyFate::kConflict), 4u);
+  EXPECT_EQ(Now(), (World{{"f", File("!")}, {"g", File("!")}, {"k", File("!")}, {"n", File("", 0600)}}));
+  machine_.ExpectClean();
+}
+
+TEST_F(ApplyTest, AFileThatWasOnlyTouchedIsNoConflict) {
+  Start({{"f", File("1")}}, {{"f", File("2")}}, {{"f", File("1")}});
+  ASSERT_TRUE(machine_.tree().SetMode("f", 0600).ok());
+  ASSERT_TRUE(machine_.tree().SetMode("f", 0644).ok());
+  EXPECT_EQ(FateOf(Carry(), "f"), ApplyFate::kApplied);
+}
+
+TEST_F(ApplyTest, AFullDiskBeforeTheFirstStepChangesNothing) {
+  const World base = {{"f", File("1")}};
+  Start(base, {{"f", File("2")}, {"g", File("3")}}, base);
+  machine_.tree().FailNext(".holdfast-apply-", ENOSPC, 2);
+  const auto report =
+      Apply(diff_, {.everything = true}, machine_.place(), blobs_.store(), machine_.entropy());
+  EXPECT_TRUE(absl::IsResourceExhausted(report.status())) << report.status();
+  EXPECT_EQ(Now(), base);
+  machine_.ExpectClean();
+}
+
+TEST_F(ApplyTest, AFailedStepIsReportedAndTheOthersAreDone) {
+  Start({}, {{"a", File("1")}, {"b", File("2")}, {"c", File("3")}}, {});
+  machine_.tree().FailNext("to b", EIO);
+  const ApplyReport report = Carry();
+  EXPECT_EQ(FateOf(report, "b"), ApplyFate::kFailed);
+  EXPECT_EQ(Now(), (World{{"a", File("1")}, {"c", File("3")}}));
+  machine_.ExpectClean();
+}
+
+TEST_F(ApplyTest, AnInterruptedApplyMustBeRecoveredFirst) {
+  Start({}, {{"a", File("1")}}, {});
+  HF_CHECK(base::WriteFileAtomically(machine_.fs(), kJournal, base::AsBytes("junk")).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(
+      Apply(diff_, {.everything = true}, machine_.place(), blobs_.store(), machine_.entropy()).status()));
+  EXPECT_TRUE(absl::IsDataLoss(RecoverApply(machine_.place(), blobs_.store()).status()));
+}
+
+TEST_F(ApplyTest, NothingToRecoverIsNone) {
+  const auto recovered = RecoverApply(machine_.place(), blobs_.store());
+  ASSERT_TRUE(recovered.ok());
+  EXPECT_FALSE(recovered->has_value());
+}
+
+TEST_F(ApplyTest, NothingToApplyWritesNothing) {
+  Start({{"f", File("1")}}, {{"f", File("2")}}, {{"f", File("2")}});
+  const uint64_t before = machine_.tree().mutations();
+  EXPECT_EQ(Carry().Count(ApplyFate::kAlready), 1u);
+  EXPECT_EQ(machine_.tree().mutations(), before);
+}
+
+TEST_F(ApplyTest, SettledKeepsWhatIsLeftAndItsDirectories) {
+  const World base = {
+      {"d", Directory()}, {"d/c", File("1")}, {"d/f", File("1")}, {"e", Directory()}, {"e/x", File("1")}};
+  const World ours = {{"d", Directory()}, {"d/c", File("2")},      {"d/f", File("2")},
+                      {"n", Directory()}, {"n/.envrc", File("v")}, {"n/ok", File("o")}};
+  World theirs = base;
+  theirs["d/c"] = File("3");
+  Start(base, ours, theirs);
+  Carry();
+  const auto after = DiffThreeWays(manifest_, machine_.tree());
+  ASSERT_TRUE(after.ok());
+  const Manifest left = Settled(manifest_, *after);
+  std::vector<std::string> paths;
+  for (const ManifestEntry& entry : left.entries) paths.push_back(entry.path);
+  EXPECT_EQ(paths, (std::vector<std::string>{"d", "d/c", "n", "n/.envrc"}));
+  EXPECT_FALSE(left.Find("n")->Changed());  // it is in the tree now
+}
+
+// ---- Random worlds ----
+
+struct Scene {
+  World base, ours, theirs;
+};
+
+Scene RandomScene(uint64_t seed, bool theirs_change) {
+  test::SeededRandom random(seed);
+  Scene scene;
+  scene.base = Changed({}, random, 25);
+  scene.ours = Changed(scene.base, random, 2 + random.Below(12));
+  scene.theirs = theirs_change ? Changed(scene.base, random, random.Below(6)) : scene.base;
+  return scene;
+}
+
+TEST(ApplyPropertyTest, UnchangedTreesBecomeOurs) {
+  for (const uint64_t seed : test::TestSeeds(300)) {
+    SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed);
+    const Scene scene = RandomScene(seed, false);
+    Machine machine(seed);
+    Blobs blobs;
+    Make(machine.tree(), scene.theirs);
+    const Manifest manifest = ManifestOf(scene.base, scene.ours, blobs);
+    const auto diff = DiffThreeWays(manifest, machine.tree());
+    ASSERT_TRUE(diff.ok());
+    const auto report = Apply(*diff, {.everything = true}, machine.place(), blobs.store(), machine.entropy());
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_EQ(Read(machine.tree()), scene.ours) << "now\n"
+                                                << Print(Read(machine.tree())) << "ours\n"
+                                                << Print(scene.ours) << "base\n"
+                                                << Print(scene.base);
+    machine.ExpectClean();
+    const auto after = DiffThreeWays(manifest, machine.tree());
+    ASSERT_TRUE(after.ok());
+    EXPECT_TRUE(Settled(manifest, *after).entries.empty());
+  }
+}
+
+TEST(ApplyPropertyTest, WhatTheSessionDidNotChangeIsNeverTouched) {
+  for (const uint64_t seed : test::TestSeeds(300)) {
+    SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed);
+    const Scene scene = RandomScene(seed, true);
+    Machine machine(seed);
+    Blobs blobs;
+    Make(machine.tree(), scene.theirs);
+    const auto diff = DiffThreeWays(ManifestOf(scene.base, scene.ours, blobs), machine.tree());
+    ASSERT_TRUE(diff.ok());
+    const auto report = Apply(*diff, {.everything = true}, machine.place(), blobs.store(), machine.entropy());
+    ASSERT_TRUE(report.ok()) << report.status();
+    const World now = Read(machine.tree());
+    for (const auto& [path, node] : scene.theirs) {
+      if (const PathChange* change = diff->Find(path); change != nullptr && change->Clean()) continue;
+      EXPECT_TRUE(now.contains(path) && now.at(path) == node) << path;
+    }
+    for (const PathChange& change : diff->changes) {
+      if (!change.Clean()) continue;
+      const bool stands = now.contains(change.path);
+      EXPECT_EQ(stands, change.result.kind != VersionKind::kAbsent) << change.path << "\n" << Print(now);
+    }
+    EXPECT_EQ(report->Count(ApplyFate::kFailed), 0u);
+  }
+}
+
+// Old, new, or on the way from a directory to something else: absent.
+void ExpectOldOrNew(const World& now, const World& before, const World& after) {
+  World paths = before;
+  paths.insert(after.begin(), after.end());
+  for (const auto& [path, unused] : paths) {
+    const auto b = before.find(path), a = after.find(path), n = now.find(path);
+    if (n == now.end()) {
+      const bool swap =
+          b != before.end() && a != after.end() && IsDirectoryIn(before, path) != IsDirectoryIn(after, path);
+      EXPECT_TRUE(b == before.end() || a == after.end() || swap) << path << " is gone\n" << Print(now);
+      continue;
+    }
+    const bool old_one = b != before.end() && b->second == n->second;
+    const bool new_one = a != after.end() && a->second == n->second;
+    // A directory takes part of its mode at the end.
+    const bool directory = n->second.kind == VersionKind::kDirectory &&
+                           (IsDirectoryIn(before, path) || IsDirectoryIn(after, path));
+    EXPECT_TRUE(old_one || new_one || directory) << path << ": " << n->second.text << "\n" << Print(now);
+  }
+  for (const auto& [path, node] : now) {
+    const std::string top = path.substr(0, path.find('/'));
+    EXPECT_TRUE(paths.contains(path) || IsStagingName(top)) << path << " came from nowhere";
+  }
+}
+
+// Applies with a crash wherever `arm` puts it, checks what is left, recovers (with another crash at
+// `recovery_crash`, 0: none), and checks that. False when the apply ended before the crash.
+bool CrashOnce(const Scene& scene, uint64_t seed, const std::function<void(Machine&)>& arm,
+               uint64_t recovery_crash, test::SimTreeOptions options = {}) {
+  Machine machine(seed, options);
+  Blobs blobs;
+  Make(machine.tree(), scene.theirs);
+  const Manifest manifest = ManifestOf(scene.base, scene.ours, blobs);
+  const auto diff = DiffThreeWays(manifest, machine.tree());
+  HF_CHECK(diff.ok());
+  arm(machine);
+  const auto report = Apply(*diff, {.everything = true}, machine.place(), blobs.store(), machine.entropy());
+  const bool crashed = machine.tree().crashed() || machine.fs().crashed();
+  EXPECT_EQ(report.ok(), !crashed || report.ok());
+  if (!crashed) machine.tree().Crash();  // what was promised must be durable
+  machine.Restart();
+  World now = Read(machine.tree());
+  ExpectOldOrNew(now, scene.theirs, scene.ours);
+  if (report.ok()) {
+    EXPECT_EQ(now, scene.ours) << "reported as done\n" << Print(now) << Print(scene.ours);
+  }
+  if (recovery_crash > 0) {
+    machine.tree().CrashAtMutation(recovery_crash);
+    (void)RecoverApply(machine.place(), blobs.store());
+    if (!machine.tree().crashed()) machine.tree().Crash();
+    machine.Restart();
+    ExpectOldOrNew(Read(machine.tree()), scene.theirs, scene.ours);
+  }
+  const auto recovered = RecoverApply(machine.place(), blobs.store());
+  EXPECT_TRUE(recovered.ok()) << recovered.status();
+  now = Read(machine.tree());
+  if (now != scene.theirs) {
+    EXPECT_EQ(now, scene.ours) << "after recovery\n" << Print(now) << "ours\n" << Print(scene.ours);
+  }
+  if (recovered.ok() && recovered->has_value() && !(*recovered)->forgotten) {
+    EXPECT_EQ((*recovered)->Count(ApplyFate::kApplied), (*recovered)->items.size());
+    EXPECT_EQ(now, scene.ours);
+  }
+  machine.ExpectClean();
+  return crashed;
+}
+
+TEST(ApplyCrashTest, AtEveryMutationOfTheTree) {
+  for (const uint64_t seed : test::TestSeeds(12)) {
+    const Scene scene = RandomScene(seed, false);
+    for (uint64_t n = 1;; ++n) {
+      SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed << " crash at mutation " << n);
+      const uint64_t again = n % 3 == 0 ? 1 + n % 17 : 0;
+      if (!CrashOnce(
+              scene, seed * 1000 + n, [n](Machine& m) { m.tree().CrashAtMutation(n); }, again))
+        break;
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
+TEST(ApplyCrashTest, AtEveryMutationOfTheJournal) {
+  for (const uint64_t seed : test::TestSeeds(12)) {
+    const Scene scene = RandomScene(seed, false);
+    for (uint64_t n = 1;; ++n) {
+      SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed << " crash at mutation " << n);
+      if (!CrashOnce(
+              scene, seed * 1000 + n, [n](Machine& m) { m.fs().CrashAtMutation(n); }, 0))
+        break;
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace holdfast::workspace

@@ -1,0 +1,187 @@
+#include "workspace/apply/commit.h"
+
+#include <cstddef>
+#include <limits>
+#include <set>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "workspace/path.h"
+
+namespace holdfast::workspace {
+namespace {
+
+constexpr size_t kCopyBytes = 256 << 10;
+constexpr uint32_t kStagingMode = 0700;
+
+bool IsDirectory(const Version& version) { return version.kind == VersionKind::kDirectory; }
+
+// Of one path the worst counts.
+void Add(std::map<std::string, ApplyItem, PathLess>& items, const std::string& path, ApplyFate fate,
+         std::string note) {
+  auto [item, fresh] = items.try_emplace(path, ApplyItem{path, fate, note});
+  if (!fresh && item->second.fate == ApplyFate::kApplied) item->second = {path, fate, std::move(note)};
+}
+
+bool SameStat(const EntryStat& a, const EntryStat& b) {
+  if (a.kind != b.kind || a.mode != b.mode || a.inode != b.inode || a.device != b.device) return false;
+  return a.kind == EntryKind::kDirectory ||
+         (a.size_bytes == b.size_bytes && a.mtime_ns == b.mtime_ns && a.ctime_ns == b.ctime_ns);
+}
+
+// A file that makes room for a directory, or the other way round, and has done so.
+bool GaveRoom(const ApplyStep& step, const Version& now) {
+  return step.result.kind != VersionKind::kAbsent && IsDirectory(step.expected) != IsDirectory(step.result) &&
+         IsDirectory(now) == IsDirectory(step.result);
+}
+
+}  // namespace
+
+std::string Committer::StagedPath(const ApplyStep& step) const {
+  return staging_ + "/" + std::to_string(step.staged);
+}
+
+base::Status Committer::StageFile(const std::string& path, const Version& version) {
+  HF_ASSIGN_OR_RETURN(memory::BlobReader blob, blobs_.OpenBlob(*version.content));
+  HF_ASSIGN_OR_RETURN(const auto file, user_.CreateFile(path, version.mode));
+  std::vector<std::byte> buffer(kCopyBytes);
+  for (uint64_t at = 0; at < blob.size();) {
+    HF_ASSIGN_OR_RETURN(const size_t n, blob.ReadAt(at, buffer));
+    HF_RETURN_IF_ERROR(file->WriteAt(at, std::span(buffer).first(n)));
+    at += n;
+    if (n == 0) return base::DataLoss(path + ": its content ends early");
+  }
+  return file->Sync();
+}
+
+base::Status Committer::Stage(const ApplyStep& step) {
+  const std::string path = StagedPath(step);
+  if (step.result.kind == VersionKind::kSymlink) return user_.MakeLink(path, step.result.target);
+  return base::Annotate(StageFile(path, step.result), "new content of " + step.path);
+}
+
+base::Status Committer::StageAll(const std::vector<ApplyStep>& steps) {
+  HF_RETURN_IF_ERROR(user_.MakeDirectory(staging_, kStagingMode));
+  for (const ApplyStep& step : steps) {
+    if (step.kind == ApplyStepKind::kPut) HF_RETURN_IF_ERROR(Stage(step));
+  }
+  HF_RETURN_IF_ERROR(user_.SyncDirectory(staging_));
+  return user_.SyncDirectory("");
+}
+
+base::Status Committer::StageMissing(const std::vector<ApplyStep>& steps) {
+  const base::Status made = user_.MakeDirectory(staging_, kStagingMode);
+  if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
+  for (const ApplyStep& step : steps) {
+    if (step.kind != ApplyStepKind::kPut) continue;
+    std::string note;
+    if (Look(step, {}, note) != State::kReady) continue;
+    EntryStat stat;
+    const auto staged = ReadVersion(user_, StagedPath(step), &stat, std::numeric_limits<uint64_t>::max());
+    if (staged.ok() && *staged == step.result) continue;
+    HF_RETURN_IF_ERROR(RemoveAll(user_, StagedPath(step)));
+    HF_RETURN_IF_ERROR(Stage(step));
+  }
+  HF_RETURN_IF_ERROR(user_.SyncDirectory(staging_));
+  return user_.SyncDirectory("");
+}
+
+// Whether the path is by its stat what the diff saw, so that it need not be read.
+bool Committer::Unchanged(const ApplyStep& step, const SeenStats& seen) {
+  if (step.expected.kind == VersionKind::kAbsent) return false;
+  const auto before = seen.find(step.path);
+  if (before == seen.end()) return false;
+  const auto now = user_.Stat(step.path);
+  return now.ok() && SameStat(*now, before->second);
+}
+
+Committer::State Committer::Look(const ApplyStep& step, const SeenStats& seen, std::string& note) {
+  if (Unchanged(step, seen)) return State::kReady;
+  EntryStat stat;
+  const auto now = ReadVersion(user_, step.path, &stat, std::numeric_limits<uint64_t>::max());
+  if (!now.ok()) {
+    note = base::Message(now.status());
+    return State::kElse;
+  }
+  note = "changed in the tree while it was being applied";
+  switch (step.kind) {
+    case ApplyStepKind::kPut:
+    case ApplyStepKind::kSetMode:
+      if (*now == step.result) return State::kDone;
+      break;
+    case ApplyStepKind::kRemove:
+      if (now->kind == VersionKind::kAbsent || GaveRoom(step, *now)) return State::kDone;
+      break;
+    case ApplyStepKind::kMakeDirectory:
+      if (IsDirectory(*now)) return State::kDone;
+      break;
+  }
+  return *now == step.expected ? State::kReady : State::kElse;
+}
+
+base::Status Committer::Do(const ApplyStep& step) {
+  switch (step.kind) {
+    case ApplyStepKind::kRemove:
+      return user_.Remove(step.path);
+    case ApplyStepKind::kMakeDirectory:
+      return user_.MakeDirectory(step.path, step.result.mode);
+    case ApplyStepKind::kPut:
+      return user_.Rename(StagedPath(step), step.path,
+                          step.expected.kind == VersionKind::kAbsent ? Replace::kNo : Replace::kYes);
+    case ApplyStepKind::kSetMode:
+      HF_RETURN_IF_ERROR(user_.SetMode(step.path, step.result.mode));
+      return SyncMode(step);
+  }
+  return base::Internal("a step of no kind");
+}
+
+// A mode belongs to the file, not to its name. Of a file that may not be read any more it is left to the
+// system when it gets to the disk.
+base::Status Committer::SyncMode(const ApplyStep& step) {
+  if (IsDirectory(step.result)) return {};  // SyncDirectories does it
+  const auto file = user_.OpenFile(step.path);
+  return file.ok() ? (*file)->Sync() : base::Status();
+}
+
+base::Status Committer::Run(const std::vector<ApplyStep>& steps, const SeenStats& seen,
+                            std::vector<ApplyItem>& items) {
+  std::map<std::string, ApplyItem, PathLess> told;
+  for (const ApplyStep& step : steps) {
+    std::string note;
+    const State state = Look(step, seen, note);
+    base::Status done;
+    if (state == State::kReady) done = Do(step);
+    if (absl::IsUnavailable(done)) return done;  // nothing can be known of the steps to come
+    if (state == State::kElse || absl::IsAlreadyExists(done)) {
+      Add(told, step.path, ApplyFate::kConflict, std::move(note));
+    } else if (!done.ok()) {
+      Add(told, step.path, ApplyFate::kFailed, base::Message(done));
+    } else {
+      Add(told, step.path, ApplyFate::kApplied, {});
+    }
+  }
+  for (auto& [path, item] : told) items.push_back(std::move(item));
+  return SyncDirectories(steps);
+}
+
+base::Status Committer::SyncDirectories(const std::vector<ApplyStep>& steps) {
+  std::set<std::string, PathLess> directories;
+  for (const ApplyStep& step : steps) {
+    directories.emplace(Parent(step.path));
+    if (IsDirectory(step.result)) directories.insert(step.path);
+  }
+  for (const std::string& path : directories) {
+    const base::Status status = user_.SyncDirectory(path);
+    // One that went, or never came; what it held went with it.
+    if (!status.ok() && !absl::IsNotFound(status) && !absl::IsFailedPrecondition(status)) return status;
+  }
+  return {};
+}
+
+base::Status Committer::Clean() {
+  HF_RETURN_IF_ERROR(RemoveAll(user_, staging_));
+  return user_.SyncDirectory("");
+}
+
+}  // namespace holdfast::workspace

@@ -1,0 +1,55 @@
+// Does the steps of an apply, for the first time or again after a crash. For apply.cc.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "memory/blob_store.h"
+#include "workspace/apply.h"
+#include "workspace/apply/apply_journal.h"
+#include "workspace/tree.h"
+
+namespace holdfast::workspace {
+
+// Stat of what the diff saw, by path: a path that still has the same is not read again.
+using SeenStats = std::map<std::string, EntryStat, std::less<>>;
+
+class Committer {
+ public:
+  Committer(Tree& user, memory::BlobStore& blobs, std::string staging)
+      : user_(user), blobs_(blobs), staging_(std::move(staging)) {}
+
+  // Makes the staging directory and all new contents in it; durable on return.
+  base::Status StageAll(const std::vector<ApplyStep>& steps);
+
+  // As StageAll, for what is not there as it should be.
+  base::Status StageMissing(const std::vector<ApplyStep>& steps);
+
+  // Does the steps in order; what a step says of its path is added to the items, one for each path, sorted.
+  // Errors are those of syncing: then the steps must be done again.
+  base::Status Run(const std::vector<ApplyStep>& steps, const SeenStats& seen, std::vector<ApplyItem>& items);
+
+  // Removes the staging directory, durably.
+  base::Status Clean();
+
+ private:
+  enum class State { kReady, kDone, kElse };
+
+  std::string StagedPath(const ApplyStep& step) const;
+  base::Status Stage(const ApplyStep& step);
+  base::Status StageFile(const std::string& path, const Version& version);
+  State Look(const ApplyStep& step, const SeenStats& seen, std::string& note);
+  bool Unchanged(const ApplyStep& step, const SeenStats& seen);
+  base::Status Do(const ApplyStep& step);
+  base::Status SyncMode(const ApplyStep& step);
+  base::Status SyncDirectories(const std::vector<ApplyStep>& steps);
+
+  Tree& user_;
+  memory::BlobStore& blobs_;
+  const std::string staging_;
+};
+
+}  // namespace holdfast::workspace
