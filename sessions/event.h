@@ -70,7 +70,7 @@ struct Sampling {
   float min_p = 0;
   float top_p = 1;
   uint64_t seed = 0;
-  uint64_t stream = 0;
+  uint32_t stream = 0;
   base::Sha256Digest grammar = {};  // of what constrained it; zeros: nothing did
   std::string numerics;             // numerics id
 
@@ -109,7 +109,7 @@ struct EpochStarted {
 // The history after event `to_seq` and before this one no longer counts. Sampling goes on in a new stream.
 struct Rewound {
   uint64_t to_seq = 0;
-  uint64_t stream = 0;
+  uint32_t stream = 0;
 
   bool operator==(const Rewound&) const = default;
 };

@@ -63,7 +63,7 @@ class TokenLog {
   std::span<const TokenSpan> spans() const { return spans_; }
   uint32_t epoch() const { return epoch_; }
   // Of the generator: what is sampled next belongs to it.
-  uint64_t stream() const { return stream_; }
+  uint32_t stream() const { return stream_; }
   const TokenTotals& totals() const { return totals_; }
 
  private:
@@ -73,7 +73,7 @@ class TokenLog {
   std::vector<int32_t> window_;
   std::vector<TokenSpan> spans_;
   uint32_t epoch_ = 0;
-  uint64_t stream_ = 0;
+  uint32_t stream_ = 0;
   TokenTotals totals_;
 };
 
