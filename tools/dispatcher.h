@@ -9,7 +9,8 @@
 // deadline and the grace after it have passed, when it was cancelled, or when the dispatcher goes away. What
 // a tool delivers after that is counted and dropped.
 //
-// All methods are called on the control lane; results and hooks come on it, never from within a method.
+// All methods are called on the control lane; results and hooks come on it, never from within a method other
+// than Shutdown and the destructor.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +44,7 @@ struct DispatchLimits {
   size_t block_calls_max = 128;         // of one block
 };
 
-// Budgets of the goal: asked before a call, told after it. Called on the control lane.
+// Budgets of the goal: asked before a call, told after each that was admitted. Called on the control lane.
 class CallBudget {
  public:
   virtual ~CallBudget() = default;
@@ -85,8 +86,8 @@ class BlockHost {
   // kDenied with its message; kCancelled for a Cancelled status.
   virtual void BeforeStart(std::span<const size_t> indices, Go go) = 0;
 
-  // After they have all ended: checkpoint, commits their outcomes. `results` are parallel to `indices`. An
-  // error ends the block: what has not started is kCancelled.
+  // After they have all ended: checkpoint, commits their outcomes. `results` are parallel to `indices`. Not
+  // asked for calls that BeforeStart refused. An error ends the block: what has not started is kCancelled.
   virtual void AfterEnd(std::span<const size_t> indices, std::span<const ToolResult> results, Go go) = 0;
 };
 
@@ -102,11 +103,11 @@ class Dispatcher {
     base::Sha256Digest sandbox_hash = {};  // of the sandbox policy in force: part of every action hash
   };
 
-  // All references outlive the dispatcher; the executor and the tools outlive every call that was given up.
+  // All references outlive the dispatcher; the executor, the tools and the spill store also outlive every
+  // call that was given up.
   Dispatcher(base::Executor& executor, base::Clock& clock, const Toolset& tools,
              const PermissionPolicy& policy, ApprovalBook& approvals, Options options);
-  // Cancels all that runs; results are delivered before it returns.
-  ~Dispatcher();
+  ~Dispatcher();  // Shutdown
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
 
@@ -128,7 +129,9 @@ class Dispatcher {
   // What runs ends early, what has not started does not start. BlockDone comes as ever.
   void CancelBlock(BlockId block);
 
-  // Ends everything as cancelled, and refuses what comes later.
+  // Gives everything up: each call and block gets its result before this returns, kCancelled when it is known
+  // that nothing was changed and kUnknown otherwise. Hosts of blocks are asked nothing more. What is started
+  // later is cancelled. To end calls gently, cancel them and wait first.
   void Shutdown();
 
   size_t running() const;

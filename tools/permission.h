@@ -1,15 +1,20 @@
-// Whether a call may run: ordered rules, the strictest match wins, and a default by what the call can reach.
+// Whether a call may run: allow, ask and deny rules, of which the strictest that matches wins, and a default
+// for what no rule speaks about.
 //
 // A rule names tools and, if it likes, what their calls are about. Patterns: `*` any characters, `?` one; in
-// a path `*` and `?` stop at `/`, and `**` does not. A command line is taken apart into its simple commands:
-// an allow rule must match every one of them, a deny or ask rule any of them. A command line that cannot be
-// taken apart with certainty (here-documents, `eval`, functions, an expansion in the place of a command's
-// name) is allowed by rules for the whole tool only.
+// a path both stop at `/`, `**` does not. A command line is taken apart into its simple commands and its
+// redirections (tools/command_line.h): it is allowed when an allow rule matches each of them, and a deny or
+// ask rule matches when it may match any of them, also behind `env`, `xargs` and their like. A command line
+// that cannot be taken apart with certainty is allowed by rules for the whole tool only, and every deny or
+// ask rule for commands counts as matching.
+//
+// Rules are about what a command is called, and a program may run any other: they keep an honest model within
+// bounds. What keeps the others is the sandbox.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,32 +30,46 @@ std::string_view PermissionName(Permission permission);
 
 struct PermissionRule {
   Permission permission = Permission::kAsk;
-  std::string tool;                     // pattern over the tool's name: "bash", "github__*"
-  std::string subject;                  // pattern over the call's subject; empty: every call of the tool
-  std::vector<std::string> matches;     // subjects that it must match, checked at load
-  std::vector<std::string> no_matches;  // and must not
+  std::string tool;                           // pattern over the tool's name: "bash", "github__*"
+  Subject::Kind kind = Subject::Kind::kNone;  // of the subject; kNone: every call of the tool
+  std::string subject;                        // pattern over the call's subject
+  std::vector<std::string> matches;           // subjects that the rule must match, checked at load
+  std::vector<std::string> no_matches;        // and must not
+};
+
+// What no rule speaks about.
+enum class PermissionDefault {
+  kByReach,  // allowed when it only reads or is confined to the session's layer; else asked
+  kAsk,
+  kDeny,
 };
 
 struct Verdict {
   Permission permission = Permission::kAsk;
-  std::string
-      reason;  // for people: `rule 3: deny bash "rm *"`, `default: reaches beyond the session's layer`
+  std::string reason;  // for people and the model: `rule 3: deny bash "rm *"`
 };
 
 // Immutable after Make; safe from any thread.
 class PermissionPolicy {
  public:
   static constexpr size_t kRulesMax = 1024;
+  static constexpr size_t kPatternBytesMax = 1024;
+  static constexpr size_t kExamplesMax = 64;  // of one rule
 
-  // The default alone: what is read-only or confined is allowed, everything else asks.
+  // No rules: PermissionDefault::kByReach.
   PermissionPolicy();
 
-  // InvalidArgument, naming the rule and the example, when a rule has none to match or an example does not
-  // hold, or a pattern is empty or too long.
-  static base::StatusOr<PermissionPolicy> Make(std::vector<PermissionRule> rules);
+  // InvalidArgument, naming the rule and the example, when a rule with a subject has no example to match, an
+  // example does not hold, or a pattern is empty or too long.
+  static base::StatusOr<PermissionPolicy> Make(std::vector<PermissionRule> rules,
+                                               PermissionDefault otherwise = PermissionDefault::kByReach);
 
-  // {"rules": [{"permission": "deny", "tool": "bash", "subject": "rm *", "matches": [...], "no_matches":
-  // [...]}]}
+  // {"default": "by_reach" | "ask" | "deny",
+  //  "rules": [{"permission": "deny", "tool": "bash", "command": "rm *", "matches": ["rm -r x"],
+  //  "no_matches": ["ls"]},
+  //            {"permission": "allow", "tool": "write", "path": "docs/**", "matches": ["docs/a.md"]},
+  //            {"permission": "ask", "tool": "github__*"}]}
+  // A subject is a "command", a "path" or a "text". InvalidArgument as Make, and for what else is in it.
   static base::StatusOr<PermissionPolicy> Parse(std::string_view json);
 
   Verdict Judge(std::string_view tool, const Subject& subject, const CallTraits& traits) const;
@@ -61,7 +80,10 @@ class PermissionPolicy {
   const std::vector<PermissionRule>& rules() const { return rules_; }
 
  private:
+  void ComputeHash();
+
   std::vector<PermissionRule> rules_;
+  PermissionDefault otherwise_ = PermissionDefault::kByReach;
   base::Sha256Digest hash_ = {};
 };
 

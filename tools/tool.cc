@@ -1,7 +1,5 @@
 #include "tools/tool.h"
 
-#include <algorithm>
-
 #include "sandbox/policy.h"
 #include "sandbox/sandbox.h"
 
@@ -41,13 +39,7 @@ std::string_view ToolStatusName(ToolStatus status) {
   return "unknown";
 }
 
-bool IsConfined(const sandbox::Policy& policy) {
-  const bool writes_beside = std::any_of(policy.mounts.begin(), policy.mounts.end(), [](const auto& mount) {
-    return mount.access == sandbox::Access::kReadWrite;
-  });
-  return policy.workspace.mode == sandbox::WorkspaceMode::kOverlay &&
-         policy.network == sandbox::Network::kOff && !writes_beside;
-}
+bool IsConfined(const sandbox::Policy& policy) { return sandbox::IsContained(policy); }
 
 bool IsConfined(const ToolContext& context) {
   return context.session != nullptr && IsConfined(context.session->policy());
