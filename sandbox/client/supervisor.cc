@@ -137,7 +137,9 @@ base::StatusOr<SessionRecord*> Supervisor::OpenSession(Policy policy) {
   if (!Tell(MessageType::kOpenSession, id, body)) session.failure = Lost();
   changed_.wait_for(lock, kAnswerWait,
                     [&] { return session.opened || !session.failure.ok() || session.ended; });
-  base::Status failure = session.failure;
+  // Moved, not shared: who asked may drop it while the thread removes the record.
+  base::Status failure;
+  if (!session.failure.ok()) failure = std::move(session.failure);
   if (failure.ok() && !session.opened) failure = Lost();
   if (failure.ok()) {
     // What each job adds. Its process 1 proves it, and refuses to start the command when something is
@@ -219,9 +221,9 @@ base::StatusOr<JobRecord*> Supervisor::StartJob(SessionRecord& session, const Co
         body.size() > wire::kBodyBytesMax ? base::InvalidArgument("sandbox: command too long") : Lost();
   const bool answered = job.changed.wait_for(
       job_lock, kAnswerWait, [&] { return job.started || !job.failure.ok() || job.outcome.has_value(); });
-  base::Status failure = job.failure;
+  if (answered && job.failure.ok()) return &job;
+  base::Status failure = std::move(job.failure);
   if (!answered) failure = absl::UnavailableError("sandbox: the broker does not answer. Nothing was run.");
-  if (failure.ok()) return &job;
   // Whoever asked gets the error and nothing else, however late the job is concluded.
   job.on_end = nullptr;
   job.output.capture->ForgetSink();
