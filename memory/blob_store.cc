@@ -200,7 +200,7 @@ class BlobBatch::Impl {
 
   base::Status Put(const BlobId& id, std::span<const std::byte> bytes) {
     frame.Begin();
-    HF_RETURN_IF_ERROR(frame.Write(bytes));
+    HF_RETURN_IF_ERROR(frame.WriteAll(bytes));
     return frame.End(id);
   }
   base::Status Append(std::span<const std::byte> bytes) {

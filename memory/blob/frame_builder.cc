@@ -42,6 +42,12 @@ base::Status FrameBuilder::Write(std::span<const std::byte> bytes) {
   return PutBytes(bytes);
 }
 
+base::Status FrameBuilder::WriteAll(std::span<const std::byte> bytes) {
+  if (bytes.size() > kPieceBytes) return Write(bytes);
+  blob_bytes_ = bytes.size();  // no row, so nothing to hash
+  return PutBytes(bytes);
+}
+
 // Of the pieces that are complete; the last one is hashed by PutRow.
 void FrameBuilder::HashPieces(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
