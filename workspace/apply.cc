@@ -70,8 +70,8 @@ base::Status GiveUp(const ApplyPlace& place, Committer& committer, const base::S
 }
 
 base::Status Finish(const ApplyPlace& place, Committer& committer, const ApplyJournal& journal,
-                    const SeenStats& seen, ApplyReport& report) {
-  HF_RETURN_IF_ERROR(committer.Run(journal.steps, seen, report.items));
+                    ApplyReport& report) {
+  HF_RETURN_IF_ERROR(committer.Run(journal.steps, report.items));
   Sort(report.items);
   HF_RETURN_IF_ERROR(committer.Clean());
   return RemoveJournal(place);
@@ -114,7 +114,7 @@ base::StatusOr<ApplyReport> Apply(const Diff& diff, const ApplySelection& select
   if (const base::Status written = WriteJournal(place, journal); !written.ok()) {
     return GiveUp(place, committer, written);
   }
-  HF_RETURN_IF_ERROR(Finish(place, committer, journal, plan.seen, report));
+  HF_RETURN_IF_ERROR(Finish(place, committer, journal, report));
   return report;
 }
 
@@ -133,7 +133,7 @@ base::StatusOr<std::optional<ApplyReport>> RecoverApply(const ApplyPlace& place,
     return std::optional(std::move(report));
   }
   HF_RETURN_IF_ERROR(committer.StageMissing(journal->steps));
-  HF_RETURN_IF_ERROR(Finish(place, committer, *journal, {}, report));
+  HF_RETURN_IF_ERROR(Finish(place, committer, *journal, report));
   return std::optional(std::move(report));
 }
 

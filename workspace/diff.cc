@@ -61,20 +61,19 @@ base::StatusOr<BlobId> HashFile(base::File& file, uint64_t* bytes) {
   }
 }
 
-base::StatusOr<Version> ReadFileVersion(Tree& tree, std::string_view path, EntryStat* stat,
-                                        uint64_t bytes_max) {
+base::StatusOr<Version> ReadFileVersion(Tree& tree, std::string_view path, uint64_t bytes_max) {
   for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
     HF_ASSIGN_OR_RETURN(const auto file, tree.OpenFile(path));
-    HF_ASSIGN_OR_RETURN(*stat, tree.StatOpen(*file));
-    if (stat->size_bytes > bytes_max) {
+    HF_ASSIGN_OR_RETURN(const EntryStat stat, tree.StatOpen(*file));
+    if (stat.size_bytes > bytes_max) {
       return base::ResourceExhausted(ShowPath(path) + ": larger than the " + std::to_string(bytes_max) +
                                      " bytes that may be read");
     }
     uint64_t bytes = 0;
     HF_ASSIGN_OR_RETURN(const BlobId content, HashFile(*file, &bytes));
     HF_ASSIGN_OR_RETURN(const EntryStat after, tree.StatOpen(*file));
-    if (after == *stat && bytes == stat->size_bytes) {
-      return Version{VersionKind::kFile, stat->mode, bytes, content, {}};
+    if (after == stat && bytes == stat.size_bytes) {
+      return Version{VersionKind::kFile, stat.mode, bytes, content, {}};
     }
   }
   return absl::UnavailableError(base::View(ShowPath(path) + ": changes while it is read"));
@@ -166,8 +165,7 @@ class Comparison {
   // Fills `theirs`; what cannot be told is a conflict.
   base::Status ReadTheirs(PathChange& change) {
     if (WillBeDirectory(Parent(change.path))) return {};  // a file or link there now: nothing is in it
-    auto version =
-        ReadVersion(theirs_, change.path, &change.theirs_stat, limits_.theirs_bytes_max - read_bytes_);
+    auto version = ReadVersion(theirs_, change.path, limits_.theirs_bytes_max - read_bytes_);
     if (version.ok()) {
       change.theirs = *std::move(version);
       read_bytes_ += change.theirs.size_bytes;
@@ -176,6 +174,7 @@ class Comparison {
     if (absl::IsResourceExhausted(version.status())) return version.status();
     const bool through_other =
         absl::IsFailedPrecondition(version.status()) && !ParentIsDirectory(change.path);
+    if (through_other && change.ours.kind == VersionKind::kAbsent) return {};  // there it is absent too
     change.conflict = through_other ? Conflict::kParentNotDirectory : Conflict::kUnsupported;
     change.note = base::Message(version.status());
     return {};
@@ -334,16 +333,15 @@ base::StatusOr<Diff> DiffThreeWays(const Manifest& manifest, Tree& theirs, const
   return Comparison(manifest, theirs, guards, limits).Run();
 }
 
-base::StatusOr<Version> ReadVersion(Tree& tree, std::string_view path, EntryStat* stat, uint64_t bytes_max) {
-  auto found = tree.Stat(path);
+base::StatusOr<Version> ReadVersion(Tree& tree, std::string_view path, uint64_t bytes_max) {
+  const auto found = tree.Stat(path);
   if (absl::IsNotFound(found.status())) return Version();
   if (!found.ok()) return found.status();
-  *stat = *found;
-  switch (stat->kind) {
+  switch (found->kind) {
     case EntryKind::kFile:
-      return ReadFileVersion(tree, path, stat, bytes_max);
+      return ReadFileVersion(tree, path, bytes_max);
     case EntryKind::kDirectory:
-      return Version{VersionKind::kDirectory, stat->mode, 0, {}, {}};
+      return Version{VersionKind::kDirectory, found->mode, 0, {}, {}};
     case EntryKind::kSymlink: {
       HF_ASSIGN_OR_RETURN(std::string target, tree.ReadLink(path));
       return Version{VersionKind::kSymlink, 0, 0, {}, std::move(target)};

@@ -41,7 +41,6 @@ struct PathChange {
   std::string path;
   ChangeKind kind = ChangeKind::kModified;
   Version base, ours, theirs;
-  EntryStat theirs_stat;  // as `theirs` was read; of no meaning when it is absent
 
   // What the path should become: ours, with what only their side changed, and never set-user-id, set-group-id
   // or sticky for a file.
@@ -72,8 +71,9 @@ struct Diff {
 base::StatusOr<Diff> DiffThreeWays(const Manifest& manifest, Tree& theirs, const ProtectedPaths& guards = {},
                                    const DiffLimits& limits = {});
 
-// What a tree holds at a path, with the content's hash; `stat` is of the same moment. NotFound is kAbsent.
-// FailedPrecondition when it is no file, directory or link, or lies under one.
-base::StatusOr<Version> ReadVersion(Tree& tree, std::string_view path, EntryStat* stat, uint64_t bytes_max);
+// What a tree holds at a path, with the content's hash. NotFound is kAbsent. FailedPrecondition when it is no
+// file, directory or link, or lies under one; ResourceExhausted for a file of more than `bytes_max`;
+// Unavailable for one that changes while it is read, three times running.
+base::StatusOr<Version> ReadVersion(Tree& tree, std::string_view path, uint64_t bytes_max = UINT64_MAX);
 
 }  // namespace holdfast::workspace

@@ -281,7 +281,10 @@ TEST(ApplyPropertyTest, UnchangedTreesBecomeOurs) {
     machine.ExpectClean();
     const auto after = DiffThreeWays(manifest, machine.tree());
     ASSERT_TRUE(after.ok());
-    EXPECT_TRUE(Settled(manifest, *after).entries.empty());
+    const Manifest left = Settled(manifest, *after);
+    EXPECT_TRUE(left.entries.empty()) << left.entries[0].path << "\n"
+                                      << Print(scene.ours) << "base\n"
+                                      << Print(scene.base);
   }
 }
 
@@ -310,8 +313,9 @@ TEST(ApplyPropertyTest, WhatTheSessionDidNotChangeIsNeverTouched) {
   }
 }
 
-// Old, new, or on the way from a directory to something else: absent.
-void ExpectOldOrNew(const World& now, const World& before, const World& after) {
+// Why `now` is not made of old and new, path by path; empty when it is. On the way from a directory to
+// something else a path may be absent.
+std::string WhyNotOldOrNew(const World& now, const World& before, const World& after) {
   World paths = before;
   paths.insert(after.begin(), after.end());
   for (const auto& [path, unused] : paths) {
@@ -319,7 +323,7 @@ void ExpectOldOrNew(const World& now, const World& before, const World& after) {
     if (n == now.end()) {
       const bool swap =
           b != before.end() && a != after.end() && IsDirectoryIn(before, path) != IsDirectoryIn(after, path);
-      EXPECT_TRUE(b == before.end() || a == after.end() || swap) << path << " is gone\n" << Print(now);
+      if (b != before.end() && a != after.end() && !swap) return path + " is gone";
       continue;
     }
     const bool old_one = b != before.end() && b->second == n->second;
@@ -327,18 +331,24 @@ void ExpectOldOrNew(const World& now, const World& before, const World& after) {
     // A directory takes part of its mode at the end.
     const bool directory = n->second.kind == VersionKind::kDirectory &&
                            (IsDirectoryIn(before, path) || IsDirectoryIn(after, path));
-    EXPECT_TRUE(old_one || new_one || directory) << path << ": " << n->second.text << "\n" << Print(now);
+    if (!old_one && !new_one && !directory) return path + " is neither old nor new: " + n->second.text;
   }
   for (const auto& [path, node] : now) {
     const std::string top = path.substr(0, path.find('/'));
-    EXPECT_TRUE(paths.contains(path) || IsStagingName(top)) << path << " came from nowhere";
+    if (!paths.contains(path) && !IsStagingName(top)) return path + " came from nowhere";
   }
+  return {};
 }
 
-// Applies with a crash wherever `arm` puts it, checks what is left, recovers (with another crash at
-// `recovery_crash`, 0: none), and checks that. False when the apply ended before the crash.
-bool CrashOnce(const Scene& scene, uint64_t seed, const std::function<void(Machine&)>& arm,
-               uint64_t recovery_crash, test::SimTreeOptions options = {}) {
+struct CrashResult {
+  bool crashed = false;  // false: the apply ended before the crash
+  std::string problem;   // empty: all as promised
+};
+
+// Applies with a crash wherever `arm` puts it, looks at what is left, recovers (with another crash at
+// mutation `recovery_crash`, 0: none), and looks again.
+CrashResult CrashOnce(const Scene& scene, uint64_t seed, const std::function<void(Machine&)>& arm,
+                      uint64_t recovery_crash, test::SimTreeOptions options = {}) {
   Machine machine(seed, options);
   Blobs blobs;
   Make(machine.tree(), scene.theirs);
@@ -347,60 +357,77 @@ bool CrashOnce(const Scene& scene, uint64_t seed, const std::function<void(Machi
   HF_CHECK(diff.ok());
   arm(machine);
   const auto report = Apply(*diff, {.everything = true}, machine.place(), blobs.store(), machine.entropy());
-  const bool crashed = machine.tree().crashed() || machine.fs().crashed();
-  EXPECT_EQ(report.ok(), !crashed || report.ok());
-  if (!crashed) machine.tree().Crash();  // what was promised must be durable
+  CrashResult result = {.crashed = machine.tree().crashed() || machine.fs().crashed()};
+  const auto fail = [&](std::string problem) {
+    result.problem = std::move(problem) + "\nnow\n" + Print(Read(machine.tree())) + "ours\n" +
+                     Print(scene.ours) + "theirs\n" + Print(scene.theirs);
+    return result;
+  };
+  if (!result.crashed) machine.tree().Crash();  // what was promised must be durable
   machine.Restart();
-  World now = Read(machine.tree());
-  ExpectOldOrNew(now, scene.theirs, scene.ours);
-  if (report.ok()) {
-    EXPECT_EQ(now, scene.ours) << "reported as done\n" << Print(now) << Print(scene.ours);
-  }
+  if (auto why = WhyNotOldOrNew(Read(machine.tree()), scene.theirs, scene.ours); !why.empty())
+    return fail(why);
+  if (report.ok() && Read(machine.tree()) != scene.ours) return fail("reported as done, and is not");
   if (recovery_crash > 0) {
     machine.tree().CrashAtMutation(recovery_crash);
     (void)RecoverApply(machine.place(), blobs.store());
     if (!machine.tree().crashed()) machine.tree().Crash();
     machine.Restart();
-    ExpectOldOrNew(Read(machine.tree()), scene.theirs, scene.ours);
+    auto why = WhyNotOldOrNew(Read(machine.tree()), scene.theirs, scene.ours);
+    if (!why.empty()) return fail("in recovery: " + why);
   }
   const auto recovered = RecoverApply(machine.place(), blobs.store());
-  EXPECT_TRUE(recovered.ok()) << recovered.status();
-  now = Read(machine.tree());
-  if (now != scene.theirs) {
-    EXPECT_EQ(now, scene.ours) << "after recovery\n" << Print(now) << "ours\n" << Print(scene.ours);
+  if (!recovered.ok()) return fail("recovery: " + base::Message(recovered.status()));
+  if (const auto again = RecoverApply(machine.place(), blobs.store()); !again.ok() || again->has_value()) {
+    return fail("recovery did not end");
   }
-  if (recovered.ok() && recovered->has_value() && !(*recovered)->forgotten) {
-    EXPECT_EQ((*recovered)->Count(ApplyFate::kApplied), (*recovered)->items.size());
-    EXPECT_EQ(now, scene.ours);
+  const World now = Read(machine.tree());
+  if (now != scene.theirs && now != scene.ours) return fail("recovered to neither the old nor the new tree");
+  if (recovered->has_value() && !(*recovered)->forgotten &&
+      ((*recovered)->Count(ApplyFate::kApplied) != (*recovered)->items.size() || now != scene.ours)) {
+    return fail("recovery did not finish");
   }
   machine.ExpectClean();
-  return crashed;
+  return result;
+}
+
+// A crash at each mutation in turn, of the tree or of the journal's disk; the first problem.
+enum class Where { kTree, kDisk };
+std::string CrashEverywhere(uint64_t seed, Where where, test::SimTreeOptions options = {}) {
+  const Scene scene = RandomScene(seed, false);
+  for (uint64_t n = 1;; ++n) {
+    const uint64_t again = n % 3 == 0 ? 1 + n % 17 : 0;
+    const auto arm = [&](Machine& machine) {
+      where == Where::kTree ? machine.tree().CrashAtMutation(n) : machine.fs().CrashAtMutation(n);
+    };
+    const CrashResult result = CrashOnce(scene, seed * 1000 + n, arm, again, options);
+    if (!result.problem.empty()) return "crash at mutation " + std::to_string(n) + ": " + result.problem;
+    if (!result.crashed) return {};
+  }
 }
 
 TEST(ApplyCrashTest, AtEveryMutationOfTheTree) {
-  for (const uint64_t seed : test::TestSeeds(12)) {
-    const Scene scene = RandomScene(seed, false);
-    for (uint64_t n = 1;; ++n) {
-      SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed << " crash at mutation " << n);
-      const uint64_t again = n % 3 == 0 ? 1 + n % 17 : 0;
-      if (!CrashOnce(
-              scene, seed * 1000 + n, [n](Machine& m) { m.tree().CrashAtMutation(n); }, again))
-        break;
-      if (testing::Test::HasFailure()) return;
-    }
+  for (const uint64_t seed : test::TestSeeds(100)) {
+    ASSERT_EQ(CrashEverywhere(seed, Where::kTree), "") << "HOLDFAST_TEST_SEED=" << seed;
   }
 }
 
 TEST(ApplyCrashTest, AtEveryMutationOfTheJournal) {
-  for (const uint64_t seed : test::TestSeeds(12)) {
-    const Scene scene = RandomScene(seed, false);
-    for (uint64_t n = 1;; ++n) {
-      SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed << " crash at mutation " << n);
-      if (!CrashOnce(
-              scene, seed * 1000 + n, [n](Machine& m) { m.fs().CrashAtMutation(n); }, 0))
-        break;
-      if (testing::Test::HasFailure()) return;
+  for (const uint64_t seed : test::TestSeeds(100)) {
+    ASSERT_EQ(CrashEverywhere(seed, Where::kDisk), "") << "HOLDFAST_TEST_SEED=" << seed;
+  }
+}
+
+// The harness finds what it is there to find.
+TEST(ApplyCrashTest, APlantedFaultIsFound) {
+  for (const test::SimTreeOptions& options :
+       {test::SimTreeOptions{.lying_syncs = true}, test::SimTreeOptions{.lying_directory_syncs = true}}) {
+    bool found = false;
+    for (uint64_t seed = 1; seed <= 40 && !found; ++seed) {
+      found = !CrashEverywhere(seed, Where::kTree, options).empty();
     }
+    EXPECT_TRUE(found) << "lying syncs " << options.lying_syncs << ", of directories "
+                       << options.lying_directory_syncs;
   }
 }
 

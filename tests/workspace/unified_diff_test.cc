@@ -102,7 +102,8 @@ TEST_F(UnifiedDiffTest, AFileBeyondTheBoundIsNotRead) {
 TEST_F(UnifiedDiffTest, StatCountsLines) {
   const World base = {{"del", File("1\n2\n")}, {"m", File("1\n2\n3\n")}};
   const World ours = {{"bin", File(std::string("\0", 1))}, {"m", File("1\n9\n3\n4\n")}, {"d", Directory()}};
-  const auto stats = StatDiff(Compare(base, ours, base), blobs_.store());
+  const Diff diff = Compare(base, ours, base);
+  const auto stats = StatDiff(diff, blobs_.store());
   ASSERT_TRUE(stats.ok());
   EXPECT_EQ(
       Describe(*stats),

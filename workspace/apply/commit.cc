@@ -1,7 +1,7 @@
 #include "workspace/apply/commit.h"
 
 #include <cstddef>
-#include <limits>
+#include <map>
 #include <set>
 #include <span>
 #include <string_view>
@@ -22,12 +22,6 @@ void Add(std::map<std::string, ApplyItem, PathLess>& items, const std::string& p
          std::string note) {
   auto [item, fresh] = items.try_emplace(path, ApplyItem{path, fate, note});
   if (!fresh && item->second.fate == ApplyFate::kApplied) item->second = {path, fate, std::move(note)};
-}
-
-bool SameStat(const EntryStat& a, const EntryStat& b) {
-  if (a.kind != b.kind || a.mode != b.mode || a.inode != b.inode || a.device != b.device) return false;
-  return a.kind == EntryKind::kDirectory ||
-         (a.size_bytes == b.size_bytes && a.mtime_ns == b.mtime_ns && a.ctime_ns == b.ctime_ns);
 }
 
 // A file that makes room for a directory, or the other way round, and has done so.
@@ -76,9 +70,8 @@ base::Status Committer::StageMissing(const std::vector<ApplyStep>& steps) {
   for (const ApplyStep& step : steps) {
     if (step.kind != ApplyStepKind::kPut) continue;
     std::string note;
-    if (Look(step, {}, note) != State::kReady) continue;
-    EntryStat stat;
-    const auto staged = ReadVersion(user_, StagedPath(step), &stat, std::numeric_limits<uint64_t>::max());
+    if (Look(step, note) != State::kReady) continue;
+    const auto staged = ReadVersion(user_, StagedPath(step));
     if (staged.ok() && *staged == step.result) continue;
     HF_RETURN_IF_ERROR(RemoveAll(user_, StagedPath(step)));
     HF_RETURN_IF_ERROR(Stage(step));
@@ -87,22 +80,21 @@ base::Status Committer::StageMissing(const std::vector<ApplyStep>& steps) {
   return user_.SyncDirectory("");
 }
 
-// Whether the path is by its stat what the diff saw, so that it need not be read.
-bool Committer::Unchanged(const ApplyStep& step, const SeenStats& seen) {
-  if (step.expected.kind == VersionKind::kAbsent) return false;
-  const auto before = seen.find(step.path);
-  if (before == seen.end()) return false;
-  const auto now = user_.Stat(step.path);
-  return now.ok() && SameStat(*now, before->second);
+bool Committer::ParentIsDirectory(std::string_view path) {
+  const auto stat = user_.Stat(Parent(path));
+  return stat.ok() && stat->kind == EntryKind::kDirectory;
 }
 
-Committer::State Committer::Look(const ApplyStep& step, const SeenStats& seen, std::string& note) {
-  if (Unchanged(step, seen)) return State::kReady;
-  EntryStat stat;
-  const auto now = ReadVersion(user_, step.path, &stat, std::numeric_limits<uint64_t>::max());
+// Reads what is there in full: a stat does not tell two writes within one tick of the clock, and what a read
+// costs is little beside the syncs.
+Committer::State Committer::Look(const ApplyStep& step, std::string& note) {
+  const auto now = ReadVersion(user_, step.path);
   if (!now.ok()) {
     note = base::Message(now.status());
-    return State::kElse;
+    // What made room with all above it: something else stands there now.
+    const bool gone = step.kind == ApplyStepKind::kRemove && absl::IsFailedPrecondition(now.status()) &&
+                      !ParentIsDirectory(step.path);
+    return gone ? State::kDone : State::kElse;
   }
   note = "changed in the tree while it was being applied";
   switch (step.kind) {
@@ -144,12 +136,11 @@ base::Status Committer::SyncMode(const ApplyStep& step) {
   return file.ok() ? (*file)->Sync() : base::Status();
 }
 
-base::Status Committer::Run(const std::vector<ApplyStep>& steps, const SeenStats& seen,
-                            std::vector<ApplyItem>& items) {
+base::Status Committer::Run(const std::vector<ApplyStep>& steps, std::vector<ApplyItem>& items) {
   std::map<std::string, ApplyItem, PathLess> told;
   for (const ApplyStep& step : steps) {
     std::string note;
-    const State state = Look(step, seen, note);
+    const State state = Look(step, note);
     base::Status done;
     if (state == State::kReady) done = Do(step);
     if (absl::IsUnavailable(done)) return done;  // nothing can be known of the steps to come

@@ -1,9 +1,8 @@
 // Does the steps of an apply, for the first time or again after a crash. For apply.cc.
 #pragma once
 
-#include <functional>
-#include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -13,9 +12,6 @@
 #include "workspace/tree.h"
 
 namespace holdfast::workspace {
-
-// Stat of what the diff saw, by path: a path that still has the same is not read again.
-using SeenStats = std::map<std::string, EntryStat, std::less<>>;
 
 class Committer {
  public:
@@ -30,7 +26,7 @@ class Committer {
 
   // Does the steps in order; what a step says of its path is added to the items, one for each path, sorted.
   // Errors are those of syncing: then the steps must be done again.
-  base::Status Run(const std::vector<ApplyStep>& steps, const SeenStats& seen, std::vector<ApplyItem>& items);
+  base::Status Run(const std::vector<ApplyStep>& steps, std::vector<ApplyItem>& items);
 
   // Removes the staging directory, durably.
   base::Status Clean();
@@ -41,8 +37,8 @@ class Committer {
   std::string StagedPath(const ApplyStep& step) const;
   base::Status Stage(const ApplyStep& step);
   base::Status StageFile(const std::string& path, const Version& version);
-  State Look(const ApplyStep& step, const SeenStats& seen, std::string& note);
-  bool Unchanged(const ApplyStep& step, const SeenStats& seen);
+  bool ParentIsDirectory(std::string_view path);
+  State Look(const ApplyStep& step, std::string& note);
   base::Status Do(const ApplyStep& step);
   base::Status SyncMode(const ApplyStep& step);
   base::Status SyncDirectories(const std::vector<ApplyStep>& steps);

@@ -107,7 +107,6 @@ class Planner {
       return leave(ApplyFate::kConflict);
     }
     if (change.already) return leave(ApplyFate::kAlready);
-    if (!IsAbsent(change.theirs)) plan_.seen.emplace(change.path, change.theirs_stat);
     AddSteps(change, change.conflict == Conflict::kNone ? change.result : OursAlone(change));
   }
 

@@ -2,8 +2,6 @@
 // anything twice. For apply.cc.
 #pragma once
 
-#include <map>
-#include <string>
 #include <vector>
 
 #include "base/status.h"
@@ -15,8 +13,7 @@ namespace holdfast::workspace {
 
 struct ApplyPlan {
   std::vector<ApplyStep> steps;
-  std::vector<ApplyItem> items;                        // of what has no step, in the order of the diff
-  std::map<std::string, EntryStat, std::less<>> seen;  // of what is there, as the diff saw it
+  std::vector<ApplyItem> items;  // of what has no step, in the order of the diff
 };
 
 // Order: what must make room (children first), directories (parents first), files and links, removals
