@@ -97,6 +97,7 @@ void ServerCore::Begin() {
 void ServerCore::OnStarted(base::Status status) {
   if (state_ != State::kStarting) return;
   if (!status.ok()) return FailRun("could not be started: " + base::Message(status));
+  run_->deadline.Cancel();  // the handshake keeps it from here on
   run_->handshake =
       std::make_unique<Handshake>(world_.executor, world_.clock, *run_->peer, era_, config_.timeouts);
   run_->handshake->Start(start_deadline_,
@@ -115,12 +116,15 @@ void ServerCore::OnAgreed(base::StatusOr<Agreement> agreement) {
     fell_over_probe_ = true;
     era_ = McpEra::kLegacy;
     LetGo();
-    return Begin();
+    // A task later, so that the old process is asked to end before the new one takes its place.
+    return world_.executor.PostResult(base::Lane::kControl, [weak = weak_from_this()] {
+      const std::shared_ptr<ServerCore> self = weak.lock();
+      if (self != nullptr && self->state_ == State::kStarting && self->run_ == nullptr) self->Begin();
+    });
   }
   fell_over_probe_ = false;
   era_ = agreement->era;
   run_->agreement = *std::move(agreement);
-  run_->deadline.Cancel();
   StartListing();
 }
 
