@@ -9,6 +9,7 @@
 #include "tools/cut_text.h"
 #include "tools/file_versions.h"
 #include "tools/json_text.h"
+#include "tools/nearest.h"
 #include "tools/tool_data.h"
 #include "tools/utf8.h"
 

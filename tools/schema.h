@@ -50,7 +50,4 @@ class Schema {
   std::unique_ptr<Nodes> nodes_;
 };
 
-// The name among `names` that `word` was likely meant to be; empty when none is near.
-std::string_view Nearest(std::string_view word, const std::vector<std::string>& names);
-
 }  // namespace holdfast::tools
