@@ -1,7 +1,7 @@
 // What to do with a session whose process has ended, wherever it was. A function of its facts: every state on
 // disk has an answer, and asking again after it was carried out gives nothing more to do.
 //
-// In this order, each step of which may be the last that happens (docs/durability.md will number them):
+// In this order, each step of which may be the last that happens:
 //   1. the lease is taken with the next generation
 //   2. the workspace is looked at as it is found (same boot: the live layer), and the plan is made
 //   3. `append` is committed in one transaction

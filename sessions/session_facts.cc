@@ -13,9 +13,15 @@ base::Status Contradiction(uint64_t seq, const std::string& what) {
 
 }  // namespace
 
-bool SessionFacts::IsAllowed(const std::string& call, const base::Sha256Digest& action) const {
-  const auto found = allowed_.find(call);
-  return found != allowed_.end() && found->second == action;
+std::optional<bool> SessionFacts::AnswerTo(const std::string& call, const base::Sha256Digest& action) const {
+  const auto found = answers_.find(call);
+  if (found == answers_.end() || found->second.action != action) return std::nullopt;
+  return found->second.allowed;
+}
+
+std::optional<uint64_t> SessionFacts::OutcomeOf(const std::string& call) const {
+  const auto found = calls_.find(call);
+  return found == calls_.end() || found->second == 0 ? std::nullopt : std::optional(found->second);
 }
 
 std::optional<uint64_t> SessionFacts::FindRequest(const std::string& request_id) const {
@@ -103,13 +109,14 @@ void SessionFacts::Take(const Event& event, const InputReceived& input) {
 }
 
 void SessionFacts::Take(const Event& event, const CallIntent& intent) {
-  calls_.emplace(intent.call, event.seq);
+  calls_.emplace(intent.call, 0);
   open_calls_.push_back({.seq = event.seq, .intent = intent});
-  allowed_.erase(intent.call);  // used up
+  answers_.erase(intent.call);  // used up
 }
 
 void SessionFacts::Take(const Event& event, const CallOutcome& outcome) {
   std::erase_if(open_calls_, [&outcome](const OpenCall& open) { return open.intent.call == outcome.call; });
+  calls_[outcome.call] = event.seq;
   if (outcome.workspace_after.has_value()) workspace_ = outcome.workspace_after;
   untold_.push_back(event.seq);
 }
@@ -120,7 +127,7 @@ void SessionFacts::Take(const Event& event, const ApprovalRequested& request) {
 
 void SessionFacts::Take(const Event& event, const ApprovalResolved& answer) {
   pending_approvals_.erase(answer.call);
-  if (answer.allowed) allowed_[answer.call] = answer.action;
+  answers_[answer.call] = answer;
   if (!answer.request_id.empty()) requests_.emplace(answer.request_id, event.seq);
 }
 

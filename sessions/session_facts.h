@@ -48,8 +48,11 @@ class SessionFacts {
   const std::vector<OpenCall>& open_calls() const { return open_calls_; }
   // By call.
   const std::map<std::string, PendingApproval>& pending_approvals() const { return pending_approvals_; }
-  // Whether a person has allowed exactly this action for this call, and it has not been used.
-  bool IsAllowed(const std::string& call, const base::Sha256Digest& action) const;
+  // What a person has said about exactly this action for this call; nothing once the call has begun.
+  std::optional<bool> AnswerTo(const std::string& call, const base::Sha256Digest& action) const;
+  // The event with the outcome of a call that has ended.
+  std::optional<uint64_t> OutcomeOf(const std::string& call) const;
+  bool IsOpen(const std::string& call) const { return FindOpen(call) != nullptr; }
   // By name.
   const std::map<std::string, TimerSet>& timers() const { return timers_; }
 
@@ -80,9 +83,9 @@ class SessionFacts {
   TokenLog tokens_;
   StateChanged state_;
   std::vector<OpenCall> open_calls_;
-  std::map<std::string, uint64_t> calls_;  // of all calls, their intents
+  std::map<std::string, uint64_t> calls_;  // of all calls: the outcome's event, 0 while open
   std::map<std::string, PendingApproval> pending_approvals_;
-  std::map<std::string, base::Sha256Digest> allowed_;
+  std::map<std::string, ApprovalResolved> answers_;
   std::map<std::string, TimerSet> timers_;
   std::deque<uint64_t> untold_;
   std::map<std::string, uint64_t> requests_;

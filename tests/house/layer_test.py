@@ -66,7 +66,8 @@ class Place:
             self.may_include = self.may_include + ["tests"]
         elif parts[0] == "tests" and len(parts) > 2 and parts[1] in folders:
             self._take(folders[parts[1]])
-            self.may_include = self.may_include + [parts[1], "tests/support", f"tests/{parts[1]}"]
+            shared = [f"tests/{below}/*_testing.h" for below in self.may_include]
+            self.may_include = self.may_include + shared + [parts[1], "tests/support", f"tests/{parts[1]}"]
             self.third_party = self.third_party + tests["every_test"]
             self.posix = ["*"]
             self.sees_private.append(parts[1])

@@ -93,13 +93,13 @@ TEST(SessionFactsTest, ContradictionsAreRefusedAndChangeNothing) {
 TEST(SessionFactsTest, ApprovalIsForOneActionAndOnce) {
   History history;
   history.Add(ApprovalRequested{.call = "c1", .action = Digest(1)});
-  EXPECT_FALSE(history.facts().IsAllowed("c1", Digest(1)));
+  EXPECT_EQ(history.facts().AnswerTo("c1", Digest(1)), std::nullopt);
   history.Add(ApprovalResolved{.call = "c1", .action = Digest(1), .allowed = true, .request_id = "r"});
-  EXPECT_TRUE(history.facts().IsAllowed("c1", Digest(1)));
-  EXPECT_FALSE(history.facts().IsAllowed("c1", Digest(2)));
-  EXPECT_FALSE(history.facts().IsAllowed("c2", Digest(1)));
+  EXPECT_EQ(history.facts().AnswerTo("c1", Digest(1)), true);
+  EXPECT_EQ(history.facts().AnswerTo("c1", Digest(2)), std::nullopt);
+  EXPECT_EQ(history.facts().AnswerTo("c2", Digest(1)), std::nullopt);
   history.Begin("c1", CallEffect::kEffectful, false);
-  EXPECT_FALSE(history.facts().IsAllowed("c1", Digest(1)));
+  EXPECT_EQ(history.facts().AnswerTo("c1", Digest(1)), std::nullopt);
 }
 
 TEST(SessionFactsTest, InputsAndOutcomesAreUntoldUntilRendered) {

@@ -1,0 +1,451 @@
+#include "agent/turn_loop.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <span>
+#include <utility>
+
+#include "agent/call_record.h"
+#include "base/check.h"
+
+namespace holdfast::agent {
+namespace {
+
+using sessions::EventBody;
+using sessions::Urgency;
+
+sessions::CallEffect EffectOf(tools::Effect effect) {
+  switch (effect) {
+    case tools::Effect::kReadOnly:
+      return sessions::CallEffect::kReadOnly;
+    case tools::Effect::kIdempotent:
+      return sessions::CallEffect::kIdempotent;
+    case tools::Effect::kEffectful:
+      return sessions::CallEffect::kEffectful;
+  }
+  return sessions::CallEffect::kEffectful;
+}
+
+tools::ToolResult Refused(std::string text) {
+  return {.status = tools::ToolStatus::kDenied, .text = std::move(text)};
+}
+
+}  // namespace
+
+class TurnLoop::Impl final : public sessions::OrderListener, public tools::BlockHost {
+ public:
+  Impl(Parts parts, TurnLoopOptions options) : parts_(parts), options_(std::move(options)) {
+    HF_CHECK(options_.window_tokens_max > 0 && options_.turn_tokens_max > 0 && options_.commit_tokens > 0);
+  }
+
+  void Run(Rested rested) {
+    HF_CHECK(!rested_);
+    rested_ = std::move(rested);
+    stop_ = false;
+    Advance();
+  }
+  void Interrupt();
+  void Stop();
+
+  // OrderListener
+  void OnTokens(std::vector<int32_t> ids) override;
+  void OnEnd(const sessions::OrderEnd& end) override;
+
+  // BlockHost
+  void BeforeStart(std::span<const size_t> indices, Go go) override;
+  void AfterEnd(std::span<const size_t> indices, std::span<const tools::ToolResult> results, Go go) override;
+
+ private:
+  // A call of the turn that has no outcome yet.
+  struct Call {
+    std::string id;
+    tools::Prepared prepared;
+    bool has_intent = false;
+    bool has_outcome = false;
+  };
+
+  const sessions::SessionFacts& facts() const { return parts_.log.facts(); }
+  // Where the model's last turn begins: behind all that was fed.
+  int64_t TurnBegin() const;
+  std::span<const int32_t> TurnTokens() const {
+    return facts().tokens().window().subspan(static_cast<size_t>(TurnBegin()));
+  }
+  std::string CallName(size_t index) const;
+
+  void Advance();
+  void Tell(const Turn* turn);
+  void Speak(std::span<const int32_t> begun);
+  void CommitTokens(Urgency urgency);
+  void Close(std::span<const int32_t> begun, sessions::ForcedRule rule);
+  void RunCalls(const Turn& turn);
+  // Asks for what nobody has answered; true when there is such a call.
+  bool AskFor(std::vector<Call>& calls);
+  void EndCalls(std::vector<tools::ToolResult> results);
+  sessions::CallIntent IntentOf(const Call& call) const;
+
+  void Append(std::vector<EventBody> bodies, Urgency urgency, absl::AnyInvocable<void()> then);
+  void Fail(const base::Status& status);
+  void RestNow(Rest rest, base::Status status = {});
+
+  const Parts parts_;
+  const TurnLoopOptions options_;
+  Rested rested_;  // while working
+  base::Status failed_;
+  size_t appends_ = 0;  // under way
+  bool stop_ = false;
+  bool interrupt_ = false;
+
+  // Speaking.
+  std::optional<sessions::OrderId> order_;
+  std::vector<int32_t> uncommitted_;
+  int64_t uncommitted_at_ = 0;  // position of the first
+  std::optional<base::TimerId> commit_timer_;
+  bool too_long_ = false;
+
+  // Calls.
+  std::optional<tools::BlockId> block_;
+  std::vector<Call> calls_;
+};
+
+int64_t TurnLoop::Impl::TurnBegin() const {
+  const auto spans = facts().tokens().spans();
+  for (size_t i = spans.size(); i-- > 0;) {
+    if (spans[i].origin == sessions::TokenOrigin::kFed) return spans[i].position + spans[i].count;
+  }
+  return 0;
+}
+
+// From the place in the log, so that a call has the same name however often its turn is read.
+std::string TurnLoop::Impl::CallName(size_t index) const {
+  const sessions::TokenLog& tokens = facts().tokens();
+  return "c" + std::to_string(tokens.epoch()) + "." + std::to_string(tokens.position()) + "." +
+         std::to_string(index);
+}
+
+// --- What is next
+
+void TurnLoop::Impl::Advance() {
+  if (!rested_ || appends_ > 0 || order_.has_value() || block_.has_value()) return;
+  if (!failed_.ok()) return RestNow(Rest::kFailed, failed_);
+  if (facts().tokens().position() == 0) {
+    if (stop_) return RestNow(Rest::kStopped);
+    return Tell(nullptr);
+  }
+  const std::span<const int32_t> ids = TurnTokens();
+  const Turn turn = parts_.dialogue.Read(ids);
+  if (!turn.complete) {
+    if (interrupt_) return Close(ids, sessions::ForcedRule::kInterrupted);
+    if (turn.malformed) return Close(ids, sessions::ForcedRule::kMalformed);
+    if (too_long_ || static_cast<int64_t>(ids.size()) >= options_.turn_tokens_max) {
+      return Close(ids, sessions::ForcedRule::kTooLong);
+    }
+    if (stop_) return RestNow(Rest::kStopped);
+    return Speak(ids);
+  }
+  too_long_ = false;
+  if (stop_) return RestNow(Rest::kStopped);
+  for (size_t i = 0; i < turn.calls.size(); ++i) {
+    if (!facts().OutcomeOf(CallName(i)).has_value()) return RunCalls(turn);
+  }
+  interrupt_ = false;
+  if (!facts().untold().empty()) return Tell(&turn);
+  Append({sessions::TurnFinished{.reason = "the model has ended its turn"}}, Urgency::kNow,
+         [this] { RestNow(Rest::kDone); });
+}
+
+void TurnLoop::Impl::Interrupt() {
+  interrupt_ = true;
+  if (order_.has_value()) parts_.scheduler.Cancel(*order_);
+  if (block_.has_value()) parts_.dispatcher.CancelBlock(*block_);
+  Advance();
+}
+
+void TurnLoop::Impl::Stop() {
+  stop_ = true;
+  if (order_.has_value()) parts_.scheduler.Cancel(*order_);
+  Advance();
+}
+
+// --- Telling
+
+void TurnLoop::Impl::Tell(const Turn* turn) {
+  std::vector<Said> said;
+  std::vector<uint64_t> rendered;
+  const auto add = [&](uint64_t seq) -> base::Status {
+    HF_ASSIGN_OR_RETURN(const sessions::Event event, parts_.log.Read(seq));
+    if (const auto* outcome = std::get_if<sessions::CallOutcome>(&event.body)) {
+      said.push_back({.kind = Said::Kind::kToolResult, .text = outcome->text});
+    } else if (const auto* input = std::get_if<sessions::InputReceived>(&event.body)) {
+      said.push_back({.kind = Said::Kind::kUser, .text = input->text});
+    }
+    rendered.push_back(seq);
+    return {};
+  };
+  base::Status status;
+  for (size_t i = 0; turn != nullptr && i < turn->calls.size() && status.ok(); ++i) {
+    status = add(*facts().OutcomeOf(CallName(i)));
+  }
+  for (const uint64_t seq : facts().untold()) {
+    const bool told = std::find(rendered.begin(), rendered.end(), seq) != rendered.end();
+    if (!told && status.ok()) status = add(seq);
+  }
+  if (!status.ok()) return Fail(status);
+  if (said.empty()) return RestNow(Rest::kDone);
+  auto ids = turn == nullptr ? parts_.dialogue.First(said) : parts_.dialogue.Next(said);
+  if (!ids.ok()) return Fail(ids.status());
+  const int64_t position = facts().tokens().position();
+  if (position + static_cast<int64_t>(ids->size()) >= options_.window_tokens_max) {
+    return RestNow(Rest::kWindowFull);
+  }
+  std::sort(rendered.begin(), rendered.end());
+  Append({sessions::TokenRun{.position = position,
+                             .origin = sessions::TokenOrigin::kFed,
+                             .ids = *std::move(ids),
+                             .rendered = std::move(rendered)}},
+         Urgency::kNow, {});
+}
+
+// --- Speaking
+
+void TurnLoop::Impl::Speak(std::span<const int32_t> begun) {
+  const std::span<const int32_t> window = facts().tokens().window();
+  const auto size = static_cast<int64_t>(window.size());
+  const int64_t room = std::min(options_.turn_tokens_max - static_cast<int64_t>(begun.size()),
+                                options_.window_tokens_max - size);
+  if (room <= 0) return Close(begun, sessions::ForcedRule::kTooLong);
+  sessions::Order order{
+      .session = options_.session, .priority = options_.priority, .tokens = {window.begin(), window.end()}};
+  order.decode = sessions::Decode{.sampler = options_.sampler,
+                                  .seed = options_.seed,
+                                  .stream = facts().tokens().stream(),
+                                  .make_constraint =
+                                      [this, ids = std::vector(begun.begin(), begun.end())] {
+                                        auto grammar = parts_.dialogue.Constrain(ids);
+                                        return options_.narrow ? options_.narrow(std::move(grammar), ids)
+                                                               : std::move(grammar);
+                                      },
+                                  .tokens_max = room};
+  auto id = parts_.scheduler.Submit(std::move(order), *this);
+  if (!id.ok()) return Fail(id.status());
+  order_ = *id;
+  uncommitted_at_ = size;
+}
+
+void TurnLoop::Impl::OnTokens(std::vector<int32_t> ids) {
+  uncommitted_.insert(uncommitted_.end(), ids.begin(), ids.end());
+  if (uncommitted_.size() >= options_.commit_tokens) return CommitTokens(Urgency::kSoon);
+  if (commit_timer_.has_value()) return;
+  const base::MonotonicTime due{parts_.clock.MonotonicNow().ns + options_.commit_ns};
+  auto timer = parts_.executor.PostAt(due, [this] {
+    commit_timer_.reset();
+    CommitTokens(Urgency::kSoon);
+  });
+  if (timer.ok()) commit_timer_ = *timer;  // else: with the next tokens
+}
+
+void TurnLoop::Impl::CommitTokens(Urgency urgency) {
+  if (commit_timer_.has_value()) parts_.executor.Cancel(*std::exchange(commit_timer_, std::nullopt));
+  if (uncommitted_.empty()) return;
+  sessions::TokenRun run{.position = uncommitted_at_,
+                         .origin = sessions::TokenOrigin::kSampled,
+                         .ids = std::exchange(uncommitted_, {}),
+                         .sampling = sessions::Sampling{.temperature = options_.sampler.temperature,
+                                                        .top_k = options_.sampler.top_k,
+                                                        .min_p = options_.sampler.min_p,
+                                                        .top_p = options_.sampler.top_p,
+                                                        .seed = options_.seed,
+                                                        .stream = facts().tokens().stream(),
+                                                        .grammar = parts_.dialogue.grammar_hash(),
+                                                        .numerics = options_.numerics}};
+  uncommitted_at_ += static_cast<int64_t>(run.ids.size());
+  Append({std::move(run)}, urgency, {});
+}
+
+void TurnLoop::Impl::OnEnd(const sessions::OrderEnd& end) {
+  order_.reset();
+  CommitTokens(Urgency::kNow);
+  if (end.reason == sessions::EndReason::kTokensMax) too_long_ = true;
+  if (end.reason == sessions::EndReason::kError) failed_ = end.status;
+  Append({sessions::TokensAccounted{
+             .attached = end.cost.attached, .prefilled = end.cost.prefilled, .decoded = end.cost.decoded}},
+         Urgency::kNow, {});
+}
+
+void TurnLoop::Impl::Close(std::span<const int32_t> begun, sessions::ForcedRule rule) {
+  const Closing closing = parts_.dialogue.Close(begun);
+  const int64_t position = facts().tokens().position() - closing.cut;
+  std::vector<EventBody> bodies;
+  if (closing.cut > 0) {
+    bodies.push_back(sessions::TokensCut{
+        .position = position, .count = closing.cut, .reason = "an unfinished block of calls"});
+  }
+  bodies.push_back(sessions::TokenRun{
+      .position = position, .origin = sessions::TokenOrigin::kForced, .ids = closing.forced, .rule = rule});
+  const auto forced = static_cast<uint64_t>(closing.forced.size());
+  bodies.push_back(
+      sessions::TokensAccounted{.forced = forced, .discarded = static_cast<uint64_t>(closing.cut)});
+  Append(std::move(bodies), Urgency::kNow, {});
+}
+
+// --- Calls
+
+void TurnLoop::Impl::RunCalls(const Turn& turn) {
+  const tools::ToolContext context = parts_.workspace.context();
+  std::vector<Call> calls;
+  for (size_t i = 0; i < turn.calls.size(); ++i) {
+    Call call{.id = CallName(i)};
+    if (facts().OutcomeOf(call.id).has_value()) continue;  // before a crash
+    call.prepared = parts_.dispatcher.Prepare(context, turn.calls[i].tool, turn.calls[i].arguments);
+    call.has_intent = facts().IsOpen(call.id);  // to be run again
+    if (interrupt_) call.prepared.error = Refused("cancelled by the user before it started\n");
+    calls.push_back(std::move(call));
+  }
+  if (AskFor(calls)) return;
+  calls_ = std::move(calls);
+  std::vector<tools::Prepared> block;
+  for (const Call& call : calls_) block.push_back(call.prepared);
+  block_ = parts_.dispatcher.RunBlock(
+      std::move(block), context, *this,
+      [this](std::vector<tools::ToolResult> results) { EndCalls(std::move(results)); });
+}
+
+bool TurnLoop::Impl::AskFor(std::vector<Call>& calls) {
+  std::vector<EventBody> bodies;
+  bool waits = false;
+  for (Call& call : calls) {
+    if (call.prepared.error.has_value() || call.prepared.verdict.permission != tools::Permission::kAsk)
+      continue;
+    const std::optional<bool> answer = facts().AnswerTo(call.id, call.prepared.action);
+    // A call that has begun was allowed.
+    if (answer == true || call.has_intent) {
+      if (base::Status granted = parts_.approvals.Grant(call.prepared.action); !granted.ok()) {
+        call.prepared.error = Refused(base::Message(granted) + "\n");
+      }
+    } else if (answer == false) {
+      call.prepared.error = Refused("refused by the user\n");
+    } else {
+      waits = true;
+      if (facts().pending_approvals().contains(call.id)) continue;
+      bodies.push_back(sessions::ApprovalRequested{
+          .call = call.id, .action = call.prepared.action, .question = call.prepared.verdict.reason});
+    }
+  }
+  if (!waits) return false;
+  if (bodies.empty()) {
+    RestNow(Rest::kApproval);
+  } else {
+    Append(std::move(bodies), Urgency::kNow, [this] { RestNow(Rest::kApproval); });
+  }
+  return true;
+}
+
+sessions::CallIntent TurnLoop::Impl::IntentOf(const Call& call) const {
+  const tools::Prepared& prepared = call.prepared;
+  sessions::CallIntent intent{.call = call.id,
+                              .tool = prepared.tool_id.empty() ? prepared.name : prepared.tool_id,
+                              .arguments = prepared.arguments,
+                              .action = prepared.action,
+                              .effect = EffectOf(prepared.traits.effect),
+                              .contained = prepared.traits.contained};
+  if (prepared.error.has_value()) intent.effect = sessions::CallEffect::kReadOnly;  // it never starts
+  if (intent.effect == sessions::CallEffect::kEffectful) {
+    intent.workspace_before = parts_.workspace.current();
+  }
+  return intent;
+}
+
+void TurnLoop::Impl::BeforeStart(std::span<const size_t> indices, Go go) {
+  std::vector<EventBody> bodies;
+  for (const size_t i : indices) {
+    if (!std::exchange(calls_[i].has_intent, true)) bodies.push_back(IntentOf(calls_[i]));
+  }
+  if (bodies.empty()) return go({});
+  ++appends_;
+  parts_.log.Append(std::move(bodies), Urgency::kNow,
+                    [this, go = std::move(go)](base::Status status) mutable {
+                      --appends_;
+                      if (!status.ok()) failed_ = status;
+                      go(status);
+                    });
+}
+
+void TurnLoop::Impl::AfterEnd(std::span<const size_t> indices, std::span<const tools::ToolResult> results,
+                              Go go) {
+  std::vector<sessions::CallOutcome> outcomes;
+  bool effectful = false;
+  for (size_t i = 0; i < indices.size(); ++i) {
+    Call& call = calls_[indices[i]];
+    call.has_outcome = true;
+    effectful = effectful || call.prepared.traits.effect == tools::Effect::kEffectful;
+    outcomes.push_back(OutcomeOf(call.id, results[i]));
+  }
+  ++appends_;
+  auto commit = [this, outcomes = std::move(outcomes),
+                 go = std::move(go)](base::StatusOr<base::Sha256Digest> manifest) mutable {
+    const auto finish = [this](Go& to, const base::Status& status) {
+      --appends_;
+      if (!status.ok()) failed_ = status;
+      to(status);
+    };
+    if (!manifest.ok()) return finish(go, manifest.status());
+    std::vector<EventBody> bodies;
+    for (sessions::CallOutcome& outcome : outcomes) {
+      if (*manifest != base::Sha256Digest{}) outcome.workspace_after = *manifest;
+      bodies.push_back(std::move(outcome));
+    }
+    parts_.log.Append(std::move(bodies), Urgency::kNow,
+                      [finish, go = std::move(go)](base::Status status) mutable { finish(go, status); });
+  };
+  if (effectful) {
+    parts_.workspace.Checkpoint(std::move(commit));
+  } else {
+    commit(base::Sha256Digest{});
+  }
+}
+
+// Calls that never started have neither intent nor outcome yet: they get both.
+void TurnLoop::Impl::EndCalls(std::vector<tools::ToolResult> results) {
+  block_.reset();
+  std::vector<EventBody> bodies;
+  for (size_t i = 0; failed_.ok() && i < calls_.size(); ++i) {
+    if (calls_[i].has_outcome) continue;
+    if (!calls_[i].has_intent) bodies.push_back(IntentOf(calls_[i]));
+    bodies.push_back(OutcomeOf(calls_[i].id, results[i]));
+  }
+  calls_.clear();
+  if (bodies.empty()) return Advance();
+  Append(std::move(bodies), Urgency::kNow, {});
+}
+
+// --- The rest
+
+void TurnLoop::Impl::Append(std::vector<EventBody> bodies, Urgency urgency, absl::AnyInvocable<void()> then) {
+  ++appends_;
+  parts_.log.Append(std::move(bodies), urgency, [this, then = std::move(then)](base::Status status) mutable {
+    --appends_;
+    if (!status.ok()) failed_ = status;
+    if (status.ok() && then) return then();
+    Advance();
+  });
+}
+
+void TurnLoop::Impl::Fail(const base::Status& status) {
+  failed_ = status;
+  Advance();
+}
+
+void TurnLoop::Impl::RestNow(Rest rest, base::Status status) {
+  Rested rested = std::move(rested_);
+  rested_ = {};
+  rested(rest, std::move(status));
+}
+
+TurnLoop::TurnLoop(Parts parts, TurnLoopOptions options)
+    : impl_(std::make_unique<Impl>(parts, std::move(options))) {}
+TurnLoop::~TurnLoop() = default;
+void TurnLoop::Run(Rested rested) { impl_->Run(std::move(rested)); }
+void TurnLoop::Interrupt() { impl_->Interrupt(); }
+void TurnLoop::Stop() { impl_->Stop(); }
+
+}  // namespace holdfast::agent

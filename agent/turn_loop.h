@@ -1,0 +1,107 @@
+// Works on a session until there is nothing to do: tells the model what it has not been told, lets it speak,
+// runs the calls it makes, and goes on. What is next follows from the log alone, so the same code begins a
+// session, carries it on and takes it up after a crash.
+//
+//   tell: render what is untold  ->  speak: sample to the end of the turn  ->  calls: run them  ->  tell ...
+//
+// Nothing happens before its cause is durable: sampling goes on from committed tokens, calls start when the
+// tokens that ask for them and their intents are committed, and the model is told outcomes that are
+// committed.
+//
+// Threads: control lane. Everything it is given outlives it.
+// Source: DESIGN section 3; ADR 0006, 0007.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "agent/dialogue.h"
+#include "base/clock.h"
+#include "base/executor.h"
+#include "base/hash.h"
+#include "base/status.h"
+#include "sessions/scheduler.h"
+#include "sessions/session_log.h"
+#include "tools/dispatcher.h"
+
+namespace holdfast::agent {
+
+// The files of the session, for the record of its calls.
+class CallWorkspace {
+ public:
+  using Checked = absl::AnyInvocable<void(base::StatusOr<base::Sha256Digest>)>;
+  virtual ~CallWorkspace() = default;
+  // The manifest as of the last checkpoint or restore.
+  virtual base::Sha256Digest current() const = 0;
+  // Stores what is there now; answers with its manifest, which is durable then, on the control lane.
+  virtual void Checkpoint(Checked done) = 0;
+  // For calls; valid until the workspace is restored.
+  virtual tools::ToolContext context() = 0;
+};
+
+struct TurnLoopOptions {
+  std::string session;
+  sessions::Priority priority = sessions::Priority::kNormal;
+  model::SamplerOptions sampler;
+  uint64_t seed = 0;
+  std::string numerics;                      // id, for the record
+  int64_t window_tokens_max = 0;             // of the session; > 0
+  int64_t turn_tokens_max = 16384;           // of one turn of the model's
+  size_t commit_tokens = 32;                 // sampled tokens are committed when there are so many,
+  int64_t commit_ns = 250 * base::kNsPerMs;  // or so late, whichever is first
+  // Limits sampling further than the grammar does, after `begun` tokens of the turn. For tests, which want
+  // calls from a model that has learnt nothing. Called on the engine lane.
+  std::function<std::unique_ptr<sessions::TokenConstraint>(std::unique_ptr<sessions::TokenConstraint> grammar,
+                                                           std::span<const int32_t> begun)>
+      narrow;
+};
+
+// Why the loop has come to rest.
+enum class Rest : uint8_t {
+  kDone,        // the model has ended its turn, and nothing is untold
+  kApproval,    // a person has to answer first
+  kWindowFull,  // no room for what is to be said
+  kStopped,     // by Stop
+  kFailed,      // status: the log, the engine or the workspace cannot go on
+};
+
+class TurnLoop {
+ public:
+  struct Parts {
+    base::Executor& executor;
+    base::Clock& clock;
+    sessions::SessionLog& log;
+    sessions::Scheduler& scheduler;
+    const Dialogue& dialogue;
+    tools::Dispatcher& dispatcher;
+    tools::ApprovalBook& approvals;
+    CallWorkspace& workspace;
+  };
+  using Rested = absl::AnyInvocable<void(Rest, base::Status)>;
+
+  TurnLoop(Parts parts, TurnLoopOptions options);
+  // At rest, or after the dispatcher has shut down and when no task of the executor runs any more.
+  ~TurnLoop();
+
+  // Goes to work; `rested` is called once for each Run, when it has come to rest. The log's session must not
+  // have been resting on an open call that is not to be run again: recovery comes first.
+  void Run(Rested rested);
+
+  // Ends the model's turn here and now; what it was doing is closed by rule. The loop goes on with what is
+  // untold, or rests.
+  void Interrupt();
+
+  // Rests as soon as what is under way is on record, leaving the turn open.
+  void Stop();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace holdfast::agent

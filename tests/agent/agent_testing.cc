@@ -1,0 +1,330 @@
+#include "tests/agent/agent_testing.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/coding.h"
+#include "base/random.h"
+#include "model/synth.h"
+#include "nlohmann/json.hpp"
+#include "sessions/recovery.h"
+#include "tests/model/text_testing.h"
+
+namespace holdfast::agent {
+namespace {
+
+using model::SmallTokenizer;
+
+constexpr int64_t kWindow = 6000;
+
+// Appends a line to a file: every run shows.
+class AppendTool final : public tools::Tool {
+ public:
+  AppendTool(SimDisk& disk, std::string name, bool contained) : disk_(disk), contained_(contained) {
+    spec_.name = name;
+    spec_.function = R"({"name": ")" + name +
+                     R"(", "description": "Append", "parameters": {"type": "object", "properties": )"
+                     R"({"line": {"type": "string"}}, "required": ["line"]}})";
+  }
+  const tools::ToolSpec& spec() const override { return spec_; }
+  tools::CallTraits Traits(const tools::ToolContext&, const nlohmann::json&) const override {
+    return {.effect = tools::Effect::kEffectful, .contained = contained_, .confined = true};
+  }
+  tools::Subject SubjectOf(const tools::ToolContext&, const nlohmann::json&) const override { return {}; }
+  std::unique_ptr<tools::RunningCall> Start(const tools::ToolContext& context,
+                                            const nlohmann::json& arguments, tools::Done done) override;
+
+ private:
+  SimDisk& disk_;
+  const bool contained_;
+  tools::ToolSpec spec_;
+};
+
+class NoHandle final : public tools::RunningCall {
+ public:
+  void Cancel() override {}
+};
+
+// In two tasks, between which a kill leaves half of it.
+std::unique_ptr<tools::RunningCall> AppendTool::Start(const tools::ToolContext& context,
+                                                      const nlohmann::json& arguments, tools::Done done) {
+  const std::string line = arguments.at("line").get<std::string>();
+  base::Executor* executor = context.executor;
+  SimDisk* disk = &disk_;
+  if (!contained_) ++disk->sent[arguments.dump()];
+  executor->PostResult(base::Lane::kTools, [executor, disk, line, done = std::move(done)]() mutable {
+    disk->files["file"] += line;
+    executor->PostResult(base::Lane::kTools, [disk, done = std::move(done)]() mutable {
+      disk->files["file"] += "\n";
+      const auto lines = std::count(disk->files["file"].begin(), disk->files["file"].end(), '\n');
+      done(tools::Succeeded(std::to_string(lines) + " lines\n"));
+    });
+  });
+  return std::make_unique<NoHandle>();
+}
+
+class LookTool final : public tools::Tool {
+ public:
+  explicit LookTool(SimDisk& disk) : disk_(disk) {
+    spec_.name = "look";
+    spec_.function = R"({"name": "look", "description": "Look", "parameters": {"type": "object", )"
+                     R"("properties": {}}})";
+  }
+  const tools::ToolSpec& spec() const override { return spec_; }
+  tools::CallTraits Traits(const tools::ToolContext&, const nlohmann::json&) const override {
+    return {.effect = tools::Effect::kReadOnly, .contained = true, .confined = true};
+  }
+  tools::Subject SubjectOf(const tools::ToolContext&, const nlohmann::json&) const override { return {}; }
+  std::unique_ptr<tools::RunningCall> Start(const tools::ToolContext& context, const nlohmann::json&,
+                                            tools::Done done) override {
+    SimDisk* disk = &disk_;
+    context.executor->PostResult(base::Lane::kTools, [disk, done = std::move(done)]() mutable {
+      done(tools::Succeeded(std::to_string(disk->files["file"].size()) + " bytes\n"));
+    });
+    return std::make_unique<NoHandle>();
+  }
+
+ private:
+  SimDisk& disk_;
+  tools::ToolSpec spec_;
+};
+
+// Takes markup where it may, at places that the position decides: so there are calls, and turns end.
+class Eager final : public sessions::TokenConstraint {
+ public:
+  Eager(std::unique_ptr<sessions::TokenConstraint> grammar, std::span<const int32_t> begun)
+      : grammar_(std::move(grammar)), taken_(begun.begin(), begun.end()) {
+    const model::Tokenizer& tokenizer = SmallTokenizer();
+    open_ = One("\n\n<");
+    close_ = One("</");
+    dsml_ = *tokenizer.FindAdded("｜DSML｜");
+    eos_ = *tokenizer.FindAdded("<｜end▁of▁sentence｜>");
+  }
+  const model::TokenMask* Mask() override {
+    const model::TokenMask* mask = grammar_->Mask();
+    if (taken_.size() < 6) return Without(*mask, eos_);
+    // One turn in ten is the last; in the others there is a block of calls, whose values end soon.
+    const bool last = taken_.front() % 10 == 0;
+    const uint64_t dice = base::RandomBits({.seed = 77, .position = taken_.size()}, 0) % 100;
+    std::vector<int32_t> wanted = {dsml_};
+    if (last) wanted = {eos_};
+    const bool in_block = std::find(taken_.begin(), taken_.end(), dsml_) != taken_.end();
+    if (!last && dice < 40) wanted = {dsml_, in_block ? close_ : open_};
+    for (const int32_t id : wanted) {
+      if (!mask->Has(id)) continue;
+      narrowed_ = model::TokenMask(mask->size());
+      narrowed_.Add(id);
+      return &narrowed_;
+    }
+    return last ? mask : Without(*mask, eos_);
+  }
+  base::Status Accept(int32_t id) override {
+    taken_.push_back(id);
+    return grammar_->Accept(id);
+  }
+  bool IsDone() const override { return grammar_->IsDone(); }
+
+ private:
+  // The token of these bytes.
+  static int32_t One(std::string_view bytes) {
+    for (int32_t id = 0; id < SmallTokenizer().vocab_size(); ++id) {
+      if (SmallTokenizer().Bytes(id) == bytes) return id;
+    }
+    ADD_FAILURE() << "no token of " << bytes;
+    return 0;
+  }
+  // `mask` less one id, unless nothing were left.
+  const model::TokenMask* Without(const model::TokenMask& mask, int32_t without) {
+    narrowed_ = model::TokenMask(mask.size());
+    for (int32_t id = 0; id < mask.size(); ++id) {
+      if (id != without && mask.Has(id)) narrowed_.Add(id);
+    }
+    return narrowed_.empty() ? &mask : &narrowed_;
+  }
+
+  std::unique_ptr<sessions::TokenConstraint> grammar_;
+  std::vector<int32_t> taken_;
+  int32_t open_ = 0, close_ = 0, dsml_ = 0, eos_ = 0;
+  model::TokenMask narrowed_;
+};
+
+}  // namespace
+
+base::Sha256Digest ManifestOf(const std::map<std::string, std::string>& files) {
+  std::string all;
+  for (const auto& [name, content] : files) {
+    base::PutLengthPrefixed(all, name);
+    base::PutLengthPrefixed(all, content);
+  }
+  return base::Sha256Of(base::AsBytes(all));
+}
+
+// --- Log and workspace
+
+MemoryLog::MemoryLog(base::Executor& executor, SimDisk& disk) : executor_(executor), disk_(disk) {
+  for (const sessions::Event& event : disk.events) {
+    const base::Status status = facts_.Apply(event);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
+void MemoryLog::Append(std::vector<sessions::EventBody> bodies, sessions::Urgency /*urgency*/,
+                       sessions::Appended done) {
+  executor_.PostResult(
+      base::Lane::kStorage, [this, bodies = std::move(bodies), done = std::move(done)]() mutable {
+        std::vector<sessions::Event> events;
+        for (sessions::EventBody& body : bodies) {
+          if (!failure_.ok()) break;
+          events.push_back({.seq = disk_.events.size() + 1, .body = std::move(body)});
+          disk_.events.push_back(events.back());
+        }
+        executor_.PostResult(base::Lane::kControl,
+                             [this, events = std::move(events), done = std::move(done)]() mutable {
+                               for (const sessions::Event& event : events) {
+                                 const base::Status status = facts_.Apply(event);
+                                 EXPECT_TRUE(status.ok()) << status;
+                               }
+                               done(failure_);
+                             });
+      });
+}
+
+base::StatusOr<sessions::Event> MemoryLog::Read(uint64_t seq) const {
+  if (seq == 0 || seq > disk_.events.size()) return base::NotFound("no such event");
+  return disk_.events[seq - 1];
+}
+
+MemoryWorkspace::MemoryWorkspace(base::Executor& executor, base::Clock& clock, SimDisk& disk,
+                                 const base::Sha256Digest& current)
+    : executor_(executor), clock_(clock), disk_(disk), current_(current) {}
+
+void MemoryWorkspace::Checkpoint(Checked done) {
+  executor_.PostResult(base::Lane::kTools, [this, done = std::move(done)]() mutable {
+    const base::Sha256Digest id = ManifestOf(disk_.files);
+    disk_.manifests[id] = disk_.files;
+    executor_.PostResult(base::Lane::kControl, [this, id, done = std::move(done)]() mutable {
+      current_ = id;
+      done(id);
+    });
+  });
+}
+
+tools::ToolContext MemoryWorkspace::context() { return {.executor = &executor_, .clock = &clock_}; }
+
+// --- Model
+
+ChaosModel& ChaosModel::Get() {
+  static ChaosModel& model = *new ChaosModel();
+  return model;
+}
+
+ChaosModel::ChaosModel() {
+  model::ModelConfig config = sessions::SmallModel();
+  config.vocab_size = SmallTokenizer().vocab_size();
+  EXPECT_TRUE(model::WriteSynthCheckpoint(fs_, config, "/model", {.seed = 5}).ok());
+  checkpoint_ = *model::Checkpoint::Open(fs_, "/model");
+  backend_ = model::MakeCpuBackend({.threads = 1, .pin_threads = false});
+  engine_ = std::make_unique<model::Engine>(checkpoint_->config(), checkpoint_->weights(), *backend_,
+                                            model::EngineOptions{.max_rows = 200});
+}
+
+// --- Process
+
+SimProcess::SimProcess(SimDisk& disk, base::FileSystem& fs, test::SimClock& clock, uint64_t executor_seed)
+    : disk_(disk),
+      executor_(clock, {.seed = executor_seed}),
+      store_(sessions::OpenSmallStore(fs, ChaosModel::Get().engine())),
+      clock_(clock) {
+  EXPECT_TRUE(registry_.Add(std::make_unique<AppendTool>(disk, "append", true)).ok());
+  EXPECT_TRUE(registry_.Add(std::make_unique<AppendTool>(disk, "send", false)).ok());
+  EXPECT_TRUE(registry_.Add(std::make_unique<LookTool>(disk)).ok());
+  toolset_ = *registry_.Select(std::vector<std::string>{"append@1", "send@1", "look@1"});
+  dialogue_ = *Dialogue::Make(SmallTokenizer(), {.system = "s", .tools = toolset_.function_lines()});
+  scheduler_ = std::make_unique<sessions::Scheduler>(executor_, clock, ChaosModel::Get().engine(),
+                                                     *store_->cache, nullptr);
+}
+
+SimProcess::~SimProcess() {
+  if (dispatcher_) dispatcher_->Shutdown();  // what it still has to say goes to the loop, and no further
+}
+
+// Recovery, or the beginning of the session. Not by tasks: it is not what is killed here.
+sessions::RecoveryPlan SimProcess::Recover() {
+  const auto add = [this](sessions::EventBody body) {
+    disk_.events.push_back({.seq = disk_.events.size() + 1, .body = std::move(body)});
+  };
+  if (disk_.events.empty()) {
+    add(sessions::SessionCreated{});
+    add(sessions::StateChanged{.state = sessions::SessionState::kRunning});
+    for (const char* text : {"go", "on"}) add(sessions::InputReceived{.text = text});
+    return {};
+  }
+  sessions::SessionFacts facts;
+  for (const sessions::Event& event : disk_.events) EXPECT_TRUE(facts.Apply(event).ok());
+  const base::Sha256Digest found = ManifestOf(disk_.files);
+  disk_.manifests[found] = disk_.files;
+  sessions::RecoveryPlan plan =
+      sessions::PlanRecovery(facts, {.workspace_found = found, .fruitless_recoveries_max = 1000});
+  for (const sessions::EventBody& body : plan.append) add(body);
+  return plan;
+}
+
+void SimProcess::Run() {
+  disk_.manifests[ManifestOf({})] = {};
+  const base::Sha256Digest workspace = Recover().workspace.value_or(ManifestOf({}));
+  disk_.files = disk_.manifests.at(workspace);
+  log_ = std::make_unique<MemoryLog>(executor_, disk_);
+  workspace_ = std::make_unique<MemoryWorkspace>(executor_, clock_, disk_, workspace);
+  dispatcher_ = std::make_unique<tools::Dispatcher>(executor_, clock_, toolset_, policy_, approvals_,
+                                                    tools::Dispatcher::Options{});
+  const TurnLoop::Parts parts{.executor = executor_,
+                              .clock = clock_,
+                              .log = *log_,
+                              .scheduler = *scheduler_,
+                              .dialogue = *dialogue_,
+                              .dispatcher = *dispatcher_,
+                              .approvals = approvals_,
+                              .workspace = *workspace_};
+  TurnLoopOptions options{.session = "s",
+                          .sampler = {.temperature = 1.0f},
+                          .seed = 11,
+                          .window_tokens_max = kWindow,
+                          .turn_tokens_max = 220};
+  options.narrow = [](std::unique_ptr<sessions::TokenConstraint> grammar, std::span<const int32_t> begun) {
+    return std::make_unique<Eager>(std::move(grammar), begun);
+  };
+  loop_ = std::make_unique<TurnLoop>(parts, options);
+  executor_.PostResult(base::Lane::kControl, [this] {
+    loop_->Run([this](Rest rest, base::Status status) {
+      rest_ = rest;
+      status_ = std::move(status);
+    });
+  });
+}
+
+// --- World
+
+std::vector<int32_t> Window(const SimDisk& disk) {
+  sessions::SessionFacts facts;
+  for (const sessions::Event& event : disk.events) EXPECT_TRUE(facts.Apply(event).ok());
+  return {facts.tokens().window().begin(), facts.tokens().window().end()};
+}
+
+void World::RunWithKills(uint64_t seed, const std::vector<size_t>& kills) {
+  for (size_t i = 0; i <= kills.size(); ++i) {
+    SimProcess process(disk, fs, clock, seed + i);
+    process.Run();
+    size_t tasks = 0;
+    while (!process.rested() && (i == kills.size() || tasks < kills[i])) {
+      ASSERT_TRUE(process.Step()) << "nothing left to do, and not at rest";
+      ++tasks;
+    }
+    if (!process.rested()) continue;
+    rest = process.rest();
+    return;
+  }
+}
+
+}  // namespace holdfast::agent
