@@ -103,6 +103,9 @@ class IgnoreMatcher {
   // Whether `path`, or a directory above it, is ignored.
   bool Ignored(std::string_view path, bool directory);
 
+  // The root of the repository that holds the last path that was asked for.
+  const std::string& repository() const { return levels_[levels_.back().repository].directory; }
+
   // Whether work_max was reached: from then on nothing is ignored.
   bool exhausted() const { return work_ >= limits_.work_max; }
 

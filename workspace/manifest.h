@@ -57,8 +57,8 @@ struct ManifestEntry {
   friend bool operator==(const ManifestEntry&, const ManifestEntry&) = default;
 };
 
-// Sorted by ComparePaths (workspace/tree.h), each path once; the parent of each entry but for hidden ones is
-// the root or a directory in the manifest that stands.
+// Sorted by ComparePaths (workspace/tree.h), each path once. The parent of each entry is the root or an entry
+// too: a directory that stands, or for a hidden entry one that stood underneath.
 struct Manifest {
   std::vector<ManifestEntry> entries;
 
@@ -69,7 +69,7 @@ struct Manifest {
 struct ManifestLimits {
   size_t node_bytes_max = 64 << 20;
   size_t entries_max = 4'000'000;
-  size_t depth_max = 1024;
+  uint64_t path_bytes_max = 1 << 30;  // of all entries together
 };
 
 // Stores one node and gives its id, which must be its SHA-256.
@@ -88,10 +88,11 @@ base::StatusOr<ManifestId> IdOf(const Manifest& manifest);
 base::StatusOr<Manifest> DecodeManifest(const ManifestId& id, const NodeSource& source,
                                         const ManifestLimits& limits = {});
 
-// Every blob that a manifest needs: its nodes and all contents, in no order, some maybe twice. For the sweep
-// of a store.
+// Every blob that a manifest needs: its nodes and all contents, some maybe twice. For the sweep of a store:
+// `visit` says whether a blob is new to it; what a node names that is not is left out, so that the parts
+// which many manifests share are read once.
 base::Status VisitBlobs(const ManifestId& id, const NodeSource& source,
-                        const std::function<void(const BlobId&)>& visit, const ManifestLimits& limits = {});
+                        const std::function<bool(const BlobId&)>& visit, const ManifestLimits& limits = {});
 
 // The layer of a session that has changed nothing.
 ManifestId EmptyManifestId();
