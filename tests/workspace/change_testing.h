@@ -89,6 +89,7 @@ inline void Make(Tree& tree, const World& world) {
 inline World Read(Tree& tree) {
   World world;
   const base::Status walked = tree.Walk("", 1'000'000, [&](const std::string& path, const EntryStat& stat) {
+    if (stat.kind == EntryKind::kWhiteout || stat.kind == EntryKind::kOther) return WalkStep::kContinue;
     Node node;
     node.mode = stat.mode;
     if (stat.kind == EntryKind::kDirectory) {
