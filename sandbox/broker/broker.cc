@@ -18,6 +18,7 @@
 #include "sandbox/broker/kernel.h"
 #include "sandbox/broker/landlock.h"
 #include "sandbox/broker/mounts.h"
+#include "sandbox/broker/open_in_time.h"
 #include "sandbox/broker/pidfd.h"
 #include "sandbox/broker/session_init.h"
 
@@ -236,7 +237,7 @@ void Broker::OpenSession(Message& message) {
 // What the runtime gets of a session without a mount namespace of its own: the tree itself, seen as its
 // commands see the owner of files, protected paths not covered.
 Failure Broker::OpenTree(const wire::SessionSpec& spec, Descriptor& handle) {
-  if (root_) return id_mapper_.Map(spec.workspace_host, Stage::kWorkspace, handle);
+  if (root_) return MapOwner(spec, spec.workspace_host, Stage::kWorkspace, handle);
   handle = Descriptor(open(spec.workspace_host.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   return handle.valid() ? Failure{} : Failure{Stage::kWorkspace, errno, spec.workspace_host};
 }
@@ -288,22 +289,44 @@ Failure Broker::CloneSession(Session& session, const std::vector<sock_filter>& f
 // What is written to is seen through a map of its owner, which only root can make; everybody else's session
 // runs as the owner already.
 Failure Broker::OpenMounts(const wire::SessionSpec& spec, SessionStart& start) {
-  if (Failure f = id_mapper_.Map(spec.workspace_host, Stage::kWorkspace, start.workspace); !f.ok()) return f;
+  if (Failure f = MapOwner(spec, spec.workspace_host, Stage::kWorkspace, start.workspace); !f.ok()) return f;
   if (spec.overlay) {
-    if (Failure f = id_mapper_.Map(spec.layer, Stage::kOverlay, start.layer); !f.ok()) return f;
+    if (Failure f = MapOwner(spec, spec.layer, Stage::kOverlay, start.layer); !f.ok()) return f;
   }
   for (const wire::MountEntry& entry : spec.mounts) {
     if (!OpenedByBroker(entry)) continue;
-    Descriptor& mount = start.extra.emplace_back();
-    if (!entry.required && access(entry.host.c_str(), F_OK) != 0) continue;
-    if (entry.kind == wire::MountKind::kReadWrite) {
-      if (Failure f = id_mapper_.Map(entry.host, Stage::kSources, mount); !f.ok()) return f;
-    } else {
-      mount = CloneMount(entry.host.c_str(), {.read_only = true, .follow = true});
-      if (!mount.valid()) return {Stage::kSources, errno, entry.host};
-    }
+    if (Failure f = OpenExtra(spec, entry, start.extra.emplace_back()); !f.ok()) return f;
   }
   return {};
+}
+
+Failure Broker::OpenExtra(const wire::SessionSpec& spec, const wire::MountEntry& entry, Descriptor& mount) {
+  Descriptor place;
+  if (Failure f = OpenPath(spec, entry.host, 0, Stage::kSources, place); !f.ok()) {
+    const bool absent = f.error == ENOENT || f.error == ENOTDIR;
+    return absent && !entry.required ? Failure{} : f;
+  }
+  if (entry.kind == wire::MountKind::kReadWrite)
+    return id_mapper_.Map(place, entry.host, Stage::kSources, mount);
+  mount = CloneOpen(place.get());
+  return mount.valid() ? Failure{} : Failure{Stage::kSources, errno, entry.host};
+}
+
+Failure Broker::OpenPath(const wire::SessionSpec& spec, const std::string& path, int flags, Stage stage,
+                         Descriptor& place) {
+  Descriptor left;
+  place = OpenInTime(path.c_str(), flags, static_cast<int>(spec.setup_ms), left);
+  const int error = errno;
+  if (left.valid()) monitors_.push_back(std::move(left));
+  if (place.valid()) return {};
+  return error == ETIMEDOUT ? Failure{Stage::kDeadline, 0, path} : Failure{stage, error, path};
+}
+
+Failure Broker::MapOwner(const wire::SessionSpec& spec, const std::string& path, Stage stage,
+                         Descriptor& mount) {
+  Descriptor place;
+  if (Failure f = OpenPath(spec, path, O_DIRECTORY, stage, place); !f.ok()) return f;
+  return id_mapper_.Map(place, path, stage, mount);
 }
 
 void Broker::CloseSession(uint64_t id) {
@@ -379,8 +402,8 @@ Failure Broker::LaunchBubblewrap(Session& session, Message& message, const wire:
                            .standard = std::move(message.descriptors),
                            .broker_is_root = root_};
   if (root_) {
-    if (Failure f = id_mapper_.Map(session.spec.workspace_host, Stage::kWorkspace, start.workspace); !f.ok())
-      return f;
+    Failure f = MapOwner(session.spec, session.spec.workspace_host, Stage::kWorkspace, start.workspace);
+    if (!f.ok()) return f;
   }
   // They wait in the socket until process 1 of the job is there to read them.
   if (!Send(job.channel.get(), MessageType::kOpenSession, message.id, wire::Encode(session.spec)) ||

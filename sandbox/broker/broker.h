@@ -62,6 +62,11 @@ class Broker {
   // Sessions.
   wire::Failure CloneSession(Session& session, const std::vector<sock_filter>& filter);
   wire::Failure OpenMounts(const wire::SessionSpec& spec, SessionStart& start);
+  wire::Failure OpenExtra(const wire::SessionSpec& spec, const wire::MountEntry& entry, Descriptor& mount);
+  wire::Failure OpenPath(const wire::SessionSpec& spec, const std::string& path, int flags, wire::Stage stage,
+                         Descriptor& place);
+  wire::Failure MapOwner(const wire::SessionSpec& spec, const std::string& path, wire::Stage stage,
+                         Descriptor& mount);
   wire::Failure Filter(const wire::SessionSpec& spec, const std::vector<sock_filter>*& filter);
   void HandleSession(Session& session);
   void SessionOpened(Session& session, Message& message);
@@ -108,7 +113,7 @@ class Broker {
   std::map<uint64_t, Session> sessions_;
   std::map<uint64_t, Job> jobs_;
   std::vector<Job> unkillable_;        // dead to the runtime, watched until the kernel lets go of them
-  std::vector<Descriptor> monitors_;   // outer processes of bubblewrap, not waited for yet
+  std::vector<Descriptor> monitors_;   // other children, not waited for yet
   std::vector<CgroupSet> old_groups_;  // still busy when their job ended
   std::deque<Outgoing> outbox_;
   bool runtime_gone_ = false;

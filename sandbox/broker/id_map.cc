@@ -51,12 +51,12 @@ Failure IdMapper::UserNamespace(uid_t uid, gid_t gid, int& fd) {
   return {};
 }
 
-Failure IdMapper::Map(const std::string& path, Stage stage, Descriptor& mount) {
-  const Descriptor directory(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  struct stat stat;
-  if (!directory.valid() || fstat(directory.get(), &stat) != 0) return {stage, errno, path};
+Failure IdMapper::Map(const Descriptor& directory, const std::string& path, Stage stage, Descriptor& mount) {
+  struct statx stat = {};
+  if (statx(directory.get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_UID | STATX_GID, &stat) != 0)
+    return {stage, errno, path};
   int userns = -1;
-  if (Failure failure = UserNamespace(stat.st_uid, stat.st_gid, userns); !failure.ok()) return failure;
+  if (Failure failure = UserNamespace(stat.stx_uid, stat.stx_gid, userns); !failure.ok()) return failure;
   mount = CloneIdMapped(directory.get(), userns);
   if (!mount.valid()) return {Stage::kIdMappedMount, errno, path};
   return {};

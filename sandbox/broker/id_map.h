@@ -21,9 +21,10 @@ inline constexpr unsigned kRootModeHostId = 1'900'000'000;
 // namespaces that carry the maps are kept, one for each owner.
 class IdMapper {
  public:
-  // A mount of the directory `path`. Others than its owner appear as nobody in it, and what belongs to them
-  // cannot be changed.
-  wire::Failure Map(const std::string& path, wire::Stage stage, Descriptor& mount);
+  // A mount of the open directory, called `path` in messages. Others than its owner appear as nobody in it,
+  // and what belongs to them cannot be changed. Waits for no file system.
+  wire::Failure Map(const Descriptor& directory, const std::string& path, wire::Stage stage,
+                    Descriptor& mount);
 
  private:
   wire::Failure UserNamespace(uid_t uid, gid_t gid, int& fd);

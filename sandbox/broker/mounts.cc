@@ -42,6 +42,14 @@ Descriptor CloneMount(const char* path, CloneOptions options) {
   return mount;
 }
 
+Descriptor CloneOpen(int target) {
+  Descriptor mount(open_tree(target, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
+  if (!mount.valid()) return mount;
+  if (!SetAttributes(mount.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV, kAllAttributes))
+    return Descriptor();
+  return mount;
+}
+
 Descriptor CloneIdMapped(int directory, int userns) {
   // Not recursive: a mount beneath may be of a kind that cannot be id-mapped, and would not be ours to
   // change.

@@ -21,6 +21,9 @@ struct CloneOptions {
 };
 Descriptor CloneMount(const char* path, CloneOptions options);
 
+// As CloneMount, read-only, of what is open already.
+Descriptor CloneOpen(int target);
+
 // As CloneMount, of a directory that is already open, seen through the id map of user namespace `userns`:
 // needs CAP_SYS_ADMIN over the file system.
 Descriptor CloneIdMapped(int directory, int userns);

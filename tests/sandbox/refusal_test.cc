@@ -137,6 +137,17 @@ TEST_P(RefusalTest, LandlockThatIsThereButDoesNotApply) {
   ExpectRefused(SYS_landlock_restrict_self, EPERM, "applying Landlock failed");
 }
 
+TEST_P(RefusalTest, FileSystemsThatDoNotAnswer) {  // 21
+  if (geteuid() != 0) GTEST_SKIP() << "only root can mount one";
+  for (const long where : {kHungRoot, kHungMount, kHungWorkspace}) {
+    const std::string text = Without(where, 0);
+    if (text == "no FUSE\n") GTEST_SKIP() << "this kernel has no FUSE";
+    EXPECT_THAT(text, StartsWith("refused: FAILED_PRECONDITION: ")) << where;
+    EXPECT_THAT(text, HasSubstr("may not answer")) << where;
+    EXPECT_THAT(text, HasSubstr("then: exit 0\n")) << "the broker is held up: " << where;
+  }
+}
+
 TEST_P(RefusalTest, NoKeyrings) { EXPECT_THAT(Without(SYS_keyctl, ENOSYS), StartsWith("ran: exit 0")); }
 
 }  // namespace

@@ -5,7 +5,9 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -65,6 +67,42 @@ bool EnterUserNamespace(bool forbid_more) {
   return true;
 }
 
+// A file system whose server never says a word. It goes with this process.
+bool MountHung(const std::string& directory) {
+  mkdir(directory.c_str(), 0755);
+  chmod((directory + "/..").c_str(), 0755);  // a system root that the session's user cannot reach is left out
+  const int server = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  const std::string options =
+      "fd=" + std::to_string(server) + ",rootmode=40000,user_id=0,group_id=0,allow_other";
+  return server >= 0 && unshare(CLONE_NEWNS) == 0 &&
+         mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         mount("hung", directory.c_str(), "fuse", 0, options.c_str()) == 0;
+}
+
+Policy WithHung(Policy policy, long where, const std::string& path) {
+  policy.setup_ms_max = 300;
+  if (where == kHungRoot) policy.system_roots.push_back(path);
+  if (where == kHungMount) policy.mounts.push_back({.host = path, .inside = "/hung"});
+  if (where == kHungWorkspace) policy.workspace.host = path;
+  return policy;
+}
+
+// A session that needs the hung path is refused, and the sandbox goes on with others.
+int RunHung(const Policy& policy, long where, const std::string& directory) {
+  if (!MountHung(directory)) {
+    std::printf("no FUSE\n");
+    return 0;
+  }
+  const auto sandbox = Sandbox::Start({.broker_path = BrokerPath()});
+  if (!sandbox.ok()) return 1;
+  const auto hung = (*sandbox)->Open(WithHung(policy, where, directory + "/sub"));
+  std::printf("refused: %s\n", hung.status().ToString().c_str());
+  const auto session = (*sandbox)->Open(policy);
+  const auto outcome = session.ok() ? (*session)->Run(ShellCommand("true")) : session.status();
+  std::printf("then: %s\n", outcome.ok() ? Describe(*outcome).c_str() : outcome.status().ToString().c_str());
+  return 0;
+}
+
 base::StatusOr<Outcome> Touch(const Policy& policy, bool& told) {
   HF_ASSIGN_OR_RETURN(const std::unique_ptr<Sandbox> sandbox, Sandbox::Start({.broker_path = BrokerPath()}));
   HF_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, sandbox->Open(policy));
@@ -77,6 +115,7 @@ base::StatusOr<Outcome> Touch(const Policy& policy, bool& told) {
 
 int RunWithout(const char* scratch, const char* mode, long number, int error) {
   if (number >= 0 && !Refuse(number, error)) return 1;
+  if (number <= kHungRoot) return RunHung(PolicyFor(scratch, mode), number, std::string(scratch) + "/hung");
   if (number < -1 && !EnterUserNamespace(number == kNoUserNamespaces)) return 1;
   bool told = false;
   const auto outcome = Touch(PolicyFor(scratch, mode), told);
