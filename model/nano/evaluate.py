@@ -129,6 +129,7 @@ def load(path: Path):
     trainer = train.Trainer.load(path, bf16=True)
     stage = train.stage_of(trainer.step)
     trainer.set_numerics(stage)
+    trainer.settle()
     if stage.get("quantised"):
         for weight, rounding in trainer.net.roundings():
             weight.data = rounding(weight.data)

@@ -74,6 +74,7 @@ def grow(state: dict, head_dim: int, window: int, names: list[str]) -> dict:
     torch.manual_seed(state["step"])
     growth = Growth(state["config"], head_dim)
     state["net"] = {n: growth.tensor(n, x) for n, x in state["net"].items()}
+    state.pop("average", None)  # begins anew
     optimizer = state["optimizer"]
     optimizer["muon"] = {n: growth.tensor(n, x, state=True) for n, x in optimizer["muon"].items()}
     for index, kept in optimizer["adam"]["state"].items():

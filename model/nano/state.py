@@ -3,7 +3,8 @@
     /usr/bin/python3 -m model.nano.state pack /tmp/nano.pt model/nano/state
     /usr/bin/python3 -m model.nano.state unpack model/nano/state /tmp/nano.pt
 
-Parameters stay float32; what the optimiser keeps of them becomes BF16 (its noise is far larger). The log of the run,
+Of the weights their average is kept, in float32, and a run goes on from there; what the optimiser keeps of them
+becomes BF16 (its noise is far larger). The log of the run,
 NAME.jsonl beside NAME.pt, travels with it. The folder holds weights.safetensors, optimizer.safetensors, state.json and
 log.jsonl: no pickles.
 """
@@ -22,10 +23,12 @@ NUMBERS = ("seed", "step", "tokens", "seconds")
 
 
 def pack(state_file: Path, folder: Path):
-    state = torch.load(state_file)
+    from model.nano.train import Trainer
+    state, trainer = torch.load(state_file), Trainer.load(state_file)
+    trainer.settle()
     folder.mkdir(parents=True, exist_ok=True)
     seen, weights = {}, {}
-    for name, tensor in state["net"].items():  # embedding and head are one matrix
+    for name, tensor in trainer.net.state_dict().items():  # embedding and head are one matrix
         if tensor.data_ptr() not in seen:
             seen[tensor.data_ptr()] = name
             weights[name] = tensor
@@ -53,6 +56,7 @@ def unpack(folder: Path, state_file: Path):
     weights = {n: t for n, (_, t) in checkpoint.read_safetensors(folder / "weights.safetensors").items()}
     weights.setdefault("head.weight", weights["embed.weight"])
     trainer.net.load_state_dict(weights)
+    trainer.average = [t.detach().clone() for t in trainer.learnt()]
     kept = {n: t for n, (_, t) in checkpoint.read_safetensors(folder / "optimizer.safetensors").items()}
     for name, buffer in trainer.optimizer.buffers.items():
         buffer.copy_(kept[f"muon.{name}"])

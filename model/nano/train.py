@@ -34,6 +34,7 @@ PROMPTED = {"needle": 0.05, "find": 0.25, "rename": 0.2, "set": 0.12, "report": 
             "rename+prompt": 0.1, "set+prompt": 0.07, "report+prompt": 0.05}
 FIRST = {"drill": 0.12, "needle": 0.04, "find": 0.34, "rename": 0.26, "set": 0.14, "report": 0.1}
 DEMO = {"drill": 0.12, "needle": 0.04, "find": 0.32, "rename": 0.2, "check": 0.06, "set": 0.14, "report": 0.12}
+OTHERS = {"drill": 0.06, "needle": 0.06, "find": 0.18, "rename": 0.08, "check": 0.12, "set": 0.25, "report": 0.25}
 
 # until: first step of the next stage; mix: skill -> weight; lr: factor, or (first, last) of a straight line;
 # swapped: the share of episodes with other words (swaps.py); prompt: the share of rows that begin with the prompt;
@@ -51,10 +52,13 @@ STAGES = [
     {"until": 3300, "tokens": 1024, "batch": 6, "mix": PROMPTED, "lr": 0.5},
     {"until": 3500, "tokens": 1024, "batch": 6, "mix": FIRST, "swapped": 0.6, "prompt": 0.3, "lr": 0.5},
     {"until": 3645, "tokens": 1536, "batch": 4, "mix": DEMO, "swapped": 0.7, "prompt": 0.4, "lr": 0.5},
-    {"until": 4400, "tokens": 1536, "batch": 4, "mix": DEMO, "swapped": 0.7, "prompt": 0.3, "apart": True,
-     "lr": (0.5, 0.02), "quantised": True},
+    {"until": 3749, "tokens": 1536, "batch": 4, "mix": DEMO, "swapped": 0.7, "prompt": 0.3, "apart": True,
+     "lr": (0.5, 0.43), "quantised": True},
+    {"until": 4150, "tokens": 1536, "batch": 4, "mix": OTHERS, "swapped": 0.6, "prompt": 0.5, "apart": True,
+     "lr": (0.35, 0.03), "quantised": True},
 ]
 WINDOW = config.nano(0).sliding_window
+AVERAGED = 60      # steps that the average of the weights reaches back
 DENSE_STEPS = 200  # the indexer warms up while attention sees every entry
 WEIGHTS = {"rest": 0.1, "index": 0.1, "mtp": 0.2}
 MTP_EVERY = 4      # the draft stage is trained on every fourth step, with four times the weight
@@ -171,9 +175,14 @@ class Trainer:
         export.hash_tables(self.net, seed)
         self.optimizer = Optimizer(self.net, bf16=bf16)
         self.fused = fused.available(self.net.config)
+        self.average = [t.detach().clone() for t in self.learnt()]
+
+    def learnt(self) -> list:
+        """What is averaged: parameters, and the biases that balance the experts."""
+        return [*self.net.parameters(), *(b for n, b in self.net.named_buffers() if n.endswith("gate.bias"))]
 
     def save(self, path: Path):
-        state = {k: getattr(self, k) for k in ("seed", "step", "tokens", "seconds")}
+        state = {k: getattr(self, k) for k in ("seed", "step", "tokens", "seconds", "average")}
         state.update(net=self.net.state_dict(), optimizer=self.optimizer.state_dict(), config=self.net.config)
         temporary = path.with_suffix(".tmp")
         torch.save(state, temporary)
@@ -185,6 +194,7 @@ class Trainer:
         trainer = Trainer(state["seed"], bf16, state["config"])
         trainer.net.load_state_dict(state["net"])
         trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.average = state.get("average") or [t.detach().clone() for t in trainer.learnt()]
         for k in ("step", "tokens", "seconds"):
             setattr(trainer, k, state[k])
         return trainer
@@ -196,6 +206,24 @@ class Trainer:
                                    bf16_products=self.optimizer.bf16)
         vars(self.net.numerics).update(vars(wanted))
         self.net.set_dense_entries(self.step < DENSE_STEPS)
+
+    def settle(self):
+        """The net becomes its average, in this object."""
+        for t, average in zip(self.learnt(), self.average):
+            t.data.copy_(average)
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """Inside, the net has the running average of its weights. While the rate is high the weights jump about what
+        they tend to: a state that solves three of four episodes has an average that solves nearly all."""
+        exact = [t.data for t in self.learnt()]
+        try:
+            for t, average in zip(self.learnt(), self.average):
+                t.data = average
+            yield
+        finally:
+            for t, data in zip(self.learnt(), exact):
+                t.data = data
 
     def weights_of(self, stage: dict):
         """What the passes of a stage compute with: the exact weights, or those an export would store."""
@@ -213,6 +241,8 @@ class Trainer:
         self.optimizer.step(min(1.0, (self.step + 1) / 50) * rate_of(self.step))
         self.optimizer.zero_grad(self.net)
         self.net.balance_experts()
+        for t, average in zip(self.learnt(), self.average):
+            average.lerp_(t.data, 1 / AVERAGED)
         self.step += 1
         self.tokens += positions.numel()
         return {**{k: float(v) for k, v in figures.items()}, "norm": norm.item()}
@@ -244,7 +274,7 @@ class Trainer:
         """Teacher-forced, on names and packages not trained on. `solved`: every token of the model is the argmax,
         which is what greedy decoding without constraints needs to go through the episode without an error."""
         self.net.eval()
-        with torch.no_grad(), self.weights_of(stage_of(self.step)):
+        with torch.no_grad(), self.averaged(), self.weights_of(stage_of(self.step)):
             figures = self._evaluated(data, skill, count)
         self.net.train()
         return figures
@@ -277,7 +307,10 @@ def keep_freed_memory():
 
 
 def load_net(path) -> Net:
-    return Trainer.load(Path(path)).net.eval()
+    """The averaged network of a state: what is evaluated and exported."""
+    trainer = Trainer.load(Path(path))
+    trainer.settle()
+    return trainer.net.eval()
 
 
 def main() -> int:

@@ -193,7 +193,22 @@ class Training(unittest.TestCase):
             cut = train.Trainer.load(Path(folder) / "s.pt")
         self.assertEqual([cut.train_step(FixedData()) for _ in range(2)], figures[2:])
 
-    def test_a_packed_state_keeps_the_weights_and_nearly_the_momentum(self):
+    def test_the_average_follows_the_weights_and_stands_in_for_them_for_a_while(self):
+        torch.set_num_threads(1)
+        trainer = train.Trainer(5)
+        wanted = [t.clone() for t in trainer.learnt()]
+        for _ in range(3):
+            trainer.train_step(FixedData())
+            wanted = [w + (t - w) / train.AVERAGED for w, t in zip(wanted, trainer.learnt())]
+        self.assertGreater(len(wanted), len(list(trainer.net.parameters())))  # the experts' biases too
+        exact = [t.detach().clone() for t in trainer.learnt()]
+        with trainer.averaged():
+            for t, w, e in zip(trainer.learnt(), wanted, exact):
+                self.assertLess((t - w).norm().item(), 1e-5 * (1 + w.norm().item()))
+            self.assertFalse(torch.equal(trainer.net.embed.weight, exact[0]))
+        self.assertTrue(all(torch.equal(t, e) for t, e in zip(trainer.learnt(), exact)))
+
+    def test_a_packed_state_goes_on_from_the_average_with_nearly_the_momentum(self):
         torch.set_num_threads(1)
         trainer = train.Trainer(5)
         trainer.train_step(FixedData())
@@ -202,6 +217,7 @@ class Training(unittest.TestCase):
             state.pack(Path(folder) / "s.pt", Path(folder) / "packed")
             state.unpack(Path(folder) / "packed", Path(folder) / "u.pt")
             other = train.Trainer.load(Path(folder) / "u.pt")
+        trainer.settle()
         self.assertEqual(trainer.train_step(FixedData()), other.train_step(FixedData()))  # before any update
         for (name, p), q in zip(trainer.net.named_parameters(), other.net.parameters()):
             self.assertLess((p - q).norm().item(), 1e-3 * p.norm().item() + 1e-5, name)
