@@ -13,7 +13,6 @@ namespace holdfast::agent {
 namespace {
 
 using sessions::EventBody;
-using sessions::Urgency;
 
 sessions::CallEffect EffectOf(tools::Effect effect) {
   switch (effect) {
@@ -76,7 +75,7 @@ class TurnLoop::Impl final : public sessions::OrderListener, public tools::Block
   void Advance();
   void Tell(const Turn* turn);
   void Speak(std::span<const int32_t> begun);
-  void CommitTokens(Urgency urgency);
+  void CommitTokens();
   void Close(std::span<const int32_t> begun, sessions::ForcedRule rule);
   void RunCalls(const Turn& turn);
   // Asks for what nobody has answered; true when there is such a call.
@@ -84,7 +83,7 @@ class TurnLoop::Impl final : public sessions::OrderListener, public tools::Block
   void EndCalls(std::vector<tools::ToolResult> results);
   sessions::CallIntent IntentOf(const Call& call) const;
 
-  void Append(std::vector<EventBody> bodies, Urgency urgency, absl::AnyInvocable<void()> then);
+  void Append(std::vector<EventBody> bodies, absl::AnyInvocable<void()> then);
   void Fail(const base::Status& status);
   void RestNow(Rest rest, base::Status status = {});
 
@@ -150,7 +149,7 @@ void TurnLoop::Impl::Advance() {
   }
   interrupt_ = false;
   if (!facts().untold().empty()) return Tell(&turn);
-  Append({sessions::TurnFinished{.reason = "the model has ended its turn"}}, Urgency::kNow,
+  Append({sessions::TurnFinished{.reason = "the model has ended its turn"}},
          [this] { RestNow(Rest::kDone); });
 }
 
@@ -173,7 +172,7 @@ void TurnLoop::Impl::Tell(const Turn* turn) {
   std::vector<Said> said;
   std::vector<uint64_t> rendered;
   const auto add = [&](uint64_t seq) -> base::Status {
-    HF_ASSIGN_OR_RETURN(const sessions::Event event, parts_.log.Read(seq));
+    HF_ASSIGN_OR_RETURN(const sessions::Event event, parts_.log.ReadUntold(seq));
     if (const auto* outcome = std::get_if<sessions::CallOutcome>(&event.body)) {
       said.push_back({.kind = Said::Kind::kToolResult, .text = outcome->text});
     } else if (const auto* input = std::get_if<sessions::InputReceived>(&event.body)) {
@@ -203,7 +202,7 @@ void TurnLoop::Impl::Tell(const Turn* turn) {
                              .origin = sessions::TokenOrigin::kFed,
                              .ids = *std::move(ids),
                              .rendered = std::move(rendered)}},
-         Urgency::kNow, {});
+         {});
 }
 
 // --- Speaking
@@ -234,17 +233,17 @@ void TurnLoop::Impl::Speak(std::span<const int32_t> begun) {
 
 void TurnLoop::Impl::OnTokens(std::vector<int32_t> ids) {
   uncommitted_.insert(uncommitted_.end(), ids.begin(), ids.end());
-  if (uncommitted_.size() >= options_.commit_tokens) return CommitTokens(Urgency::kSoon);
+  if (uncommitted_.size() >= options_.commit_tokens) return CommitTokens();
   if (commit_timer_.has_value()) return;
   const base::MonotonicTime due{parts_.clock.MonotonicNow().ns + options_.commit_ns};
   auto timer = parts_.executor.PostAt(due, [this] {
     commit_timer_.reset();
-    CommitTokens(Urgency::kSoon);
+    CommitTokens();
   });
   if (timer.ok()) commit_timer_ = *timer;  // else: with the next tokens
 }
 
-void TurnLoop::Impl::CommitTokens(Urgency urgency) {
+void TurnLoop::Impl::CommitTokens() {
   if (commit_timer_.has_value()) parts_.executor.Cancel(*std::exchange(commit_timer_, std::nullopt));
   if (uncommitted_.empty()) return;
   sessions::TokenRun run{.position = uncommitted_at_,
@@ -259,17 +258,17 @@ void TurnLoop::Impl::CommitTokens(Urgency urgency) {
                                                         .grammar = parts_.dialogue.grammar_hash(),
                                                         .numerics = options_.numerics}};
   uncommitted_at_ += static_cast<int64_t>(run.ids.size());
-  Append({std::move(run)}, urgency, {});
+  Append({std::move(run)}, {});
 }
 
 void TurnLoop::Impl::OnEnd(const sessions::OrderEnd& end) {
   order_.reset();
-  CommitTokens(Urgency::kNow);
+  CommitTokens();
   if (end.reason == sessions::EndReason::kTokensMax) too_long_ = true;
   if (end.reason == sessions::EndReason::kError) failed_ = end.status;
   Append({sessions::TokensAccounted{
              .attached = end.cost.attached, .prefilled = end.cost.prefilled, .decoded = end.cost.decoded}},
-         Urgency::kNow, {});
+         {});
 }
 
 void TurnLoop::Impl::Close(std::span<const int32_t> begun, sessions::ForcedRule rule) {
@@ -285,7 +284,7 @@ void TurnLoop::Impl::Close(std::span<const int32_t> begun, sessions::ForcedRule 
   const auto forced = static_cast<uint64_t>(closing.forced.size());
   bodies.push_back(
       sessions::TokensAccounted{.forced = forced, .discarded = static_cast<uint64_t>(closing.cut)});
-  Append(std::move(bodies), Urgency::kNow, {});
+  Append(std::move(bodies), {});
 }
 
 // --- Calls
@@ -335,7 +334,7 @@ bool TurnLoop::Impl::AskFor(std::vector<Call>& calls) {
   if (bodies.empty()) {
     RestNow(Rest::kApproval);
   } else {
-    Append(std::move(bodies), Urgency::kNow, [this] { RestNow(Rest::kApproval); });
+    Append(std::move(bodies), [this] { RestNow(Rest::kApproval); });
   }
   return true;
 }
@@ -362,12 +361,11 @@ void TurnLoop::Impl::BeforeStart(std::span<const size_t> indices, Go go) {
   }
   if (bodies.empty()) return go({});
   ++appends_;
-  parts_.log.Append(std::move(bodies), Urgency::kNow,
-                    [this, go = std::move(go)](base::Status status) mutable {
-                      --appends_;
-                      if (!status.ok()) failed_ = status;
-                      go(status);
-                    });
+  parts_.log.Append(std::move(bodies), [this, go = std::move(go)](base::Status status) mutable {
+    --appends_;
+    if (!status.ok()) failed_ = status;
+    go(status);
+  });
 }
 
 void TurnLoop::Impl::AfterEnd(std::span<const size_t> indices, std::span<const tools::ToolResult> results,
@@ -394,7 +392,7 @@ void TurnLoop::Impl::AfterEnd(std::span<const size_t> indices, std::span<const t
       if (*manifest != base::Sha256Digest{}) outcome.workspace_after = *manifest;
       bodies.push_back(std::move(outcome));
     }
-    parts_.log.Append(std::move(bodies), Urgency::kNow,
+    parts_.log.Append(std::move(bodies),
                       [finish, go = std::move(go)](base::Status status) mutable { finish(go, status); });
   };
   if (effectful) {
@@ -415,14 +413,14 @@ void TurnLoop::Impl::EndCalls(std::vector<tools::ToolResult> results) {
   }
   calls_.clear();
   if (bodies.empty()) return Advance();
-  Append(std::move(bodies), Urgency::kNow, {});
+  Append(std::move(bodies), {});
 }
 
 // --- The rest
 
-void TurnLoop::Impl::Append(std::vector<EventBody> bodies, Urgency urgency, absl::AnyInvocable<void()> then) {
+void TurnLoop::Impl::Append(std::vector<EventBody> bodies, absl::AnyInvocable<void()> then) {
   ++appends_;
-  parts_.log.Append(std::move(bodies), urgency, [this, then = std::move(then)](base::Status status) mutable {
+  parts_.log.Append(std::move(bodies), [this, then = std::move(then)](base::Status status) mutable {
     --appends_;
     if (!status.ok()) failed_ = status;
     if (status.ok() && then) return then();

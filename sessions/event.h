@@ -41,9 +41,11 @@ struct SessionCreated {
   std::string chat_template;          // "v4-0731/1": version of the format, and of our renderer
   std::string tools;                  // the schema lines, as they stand in the prompt
   uint64_t seed = 0;
-  // Forked: the history up to this event of the parent is the history of this session.
+  // Forked: the history up to this event of the parent is the history of this session, and its own events go
+  // on with the next number.
   std::optional<SessionUid> parent;
   uint64_t parent_seq = 0;
+  uint32_t stream = 0;  // that it samples from: of a fork another than its parent's and siblings'
 
   bool operator==(const SessionCreated&) const = default;
 };

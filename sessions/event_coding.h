@@ -111,7 +111,7 @@ void Walk(Io& io, E& e) {
   using T = std::remove_const_t<E>;
   if constexpr (std::is_same_v<T, SessionCreated>) {
     io(e.uid), io(e.weights), io(e.config), io(e.tokenizer), io(e.chat_template), io(e.tools), io(e.seed);
-    io(e.parent), io(e.parent_seq);
+    io(e.parent), io(e.parent_seq), io(e.stream);
   } else if constexpr (std::is_same_v<T, Sampling>) {
     io(e.temperature), io(e.top_k), io(e.min_p), io(e.top_p), io(e.seed), io(e.stream), io(e.grammar);
     io(e.numerics);

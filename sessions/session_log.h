@@ -13,27 +13,23 @@
 
 namespace holdfast::sessions {
 
-enum class Urgency : uint8_t {
-  kSoon,  // may wait a little to share a commit with others: tokens
-  kNow,   // somebody waits for it: intents, outcomes, ends of turns
-};
-
 using Appended = absl::AnyInvocable<void(base::Status)>;
 
 class SessionLog {
  public:
   virtual ~SessionLog() = default;
 
-  // Adds events as one transaction, behind all that was added before. `done` is called once they are durable
+  // Adds events, all or none, behind all that was added before. What several sessions add at about the same
+  // time shares a commit. `done` is called, not from within the call, once they are durable
   // (then facts() has them), or with why they never will be: FailedPrecondition when another owner has the
   // lease, ResourceExhausted for a full disk, and so on. After an error nothing more can be added.
-  virtual void Append(std::vector<EventBody> bodies, Urgency urgency, Appended done) = 0;
+  virtual void Append(std::vector<EventBody> bodies, Appended done) = 0;
 
   // Of the events that are durable and count.
   virtual const SessionFacts& facts() const = 0;
 
-  // A durable event. NotFound when there is no such number.
-  virtual base::StatusOr<Event> Read(uint64_t seq) const = 0;
+  // A durable event of facts().untold(). NotFound for any other.
+  virtual base::StatusOr<Event> ReadUntold(uint64_t seq) const = 0;
 };
 
 }  // namespace holdfast::sessions

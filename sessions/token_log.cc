@@ -36,6 +36,8 @@ base::Status TokenLog::Apply(const Event& event) {
   if (const auto* cut = std::get_if<TokensCut>(&event.body)) return Cut(event.seq, *cut);
   if (const auto* rewound = std::get_if<Rewound>(&event.body)) {
     stream_ = rewound->stream;
+  } else if (const auto* created = std::get_if<SessionCreated>(&event.body)) {
+    stream_ = created->stream;
   } else if (const auto* started = std::get_if<EpochStarted>(&event.body)) {
     if (started->epoch != epoch_ + 1) {
       return Misfit(event.seq,

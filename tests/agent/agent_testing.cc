@@ -170,8 +170,7 @@ MemoryLog::MemoryLog(base::Executor& executor, SimDisk& disk) : executor_(execut
   }
 }
 
-void MemoryLog::Append(std::vector<sessions::EventBody> bodies, sessions::Urgency /*urgency*/,
-                       sessions::Appended done) {
+void MemoryLog::Append(std::vector<sessions::EventBody> bodies, sessions::Appended done) {
   executor_.PostResult(
       base::Lane::kStorage, [this, bodies = std::move(bodies), done = std::move(done)]() mutable {
         std::vector<sessions::Event> events;
@@ -191,7 +190,7 @@ void MemoryLog::Append(std::vector<sessions::EventBody> bodies, sessions::Urgenc
       });
 }
 
-base::StatusOr<sessions::Event> MemoryLog::Read(uint64_t seq) const {
+base::StatusOr<sessions::Event> MemoryLog::ReadUntold(uint64_t seq) const {
   if (seq == 0 || seq > disk_.events.size()) return base::NotFound("no such event");
   return disk_.events[seq - 1];
 }

@@ -37,10 +37,9 @@ base::Sha256Digest ManifestOf(const std::map<std::string, std::string>& files);
 class MemoryLog final : public sessions::SessionLog {
  public:
   MemoryLog(base::Executor& executor, SimDisk& disk);
-  void Append(std::vector<sessions::EventBody> bodies, sessions::Urgency urgency,
-              sessions::Appended done) override;
+  void Append(std::vector<sessions::EventBody> bodies, sessions::Appended done) override;
   const sessions::SessionFacts& facts() const override { return facts_; }
-  base::StatusOr<sessions::Event> Read(uint64_t seq) const override;
+  base::StatusOr<sessions::Event> ReadUntold(uint64_t seq) const override;
   // From now on nothing is written: as a full disk.
   void FailFromNowOn(base::Status status) { failure_ = std::move(status); }
 

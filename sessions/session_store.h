@@ -1,0 +1,125 @@
+// The record of all sessions: their logs, and a row for each that says where it stands.
+//
+//   SessionStore::Open -> Create("fix-tests", created, ...) -> OpenSession("fix-tests", ...) -> StoredSession
+//
+// Whoever works on a session holds its lease. A lease is a number that only grows: who takes it makes every
+// write of an earlier holder fail. A session that says RUNNING without a holder in this process was left so
+// by a process that ended, and needs recovery (sessions/recovery.h).
+//
+// Appends wait in a queue; whatever is in it when the disk is free is one commit. So a busy machine pays one
+// fsync for many sessions, and an idle one none for waiting.
+//
+// A fork's events go on with the number after the parent's event that it was forked at; below it, its history
+// is the parent's.
+//
+// Threads: all methods and callbacks on the control lane; the database is used on the storage lane. Callbacks
+// are not called from within the method. Destroyed when no task of the executor runs any more.
+// Source: DESIGN section 6; docs/formats/session_log.md; ADR 0012.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "base/clock.h"
+#include "base/executor.h"
+#include "base/status.h"
+#include "memory/block_key.h"
+#include "memory/sqlite_database.h"
+#include "sessions/event.h"
+#include "sessions/session_log.h"
+
+namespace holdfast::sessions {
+
+// What the database has for sessions; to be given to SqliteDatabase::Open.
+memory::SqliteSchema SessionSchema();
+
+// A session as it stands in a list.
+struct SessionRow {
+  std::string id;
+  SessionUid uid = {};
+  SessionState state = SessionState::kIdle;
+  WaitFor wait = WaitFor::kNothing;
+  std::string reason;
+  uint64_t last_seq = 0;
+  uint64_t generation = 0;
+  int64_t created_utc_ms = 0;
+  int64_t updated_utc_ms = 0;
+  std::string parent;  // id; empty: none
+  uint64_t parent_seq = 0;
+};
+
+struct SessionPage {
+  std::vector<SessionRow> sessions;  // the last updated first
+  std::string next_page_token;       // empty: there are no more
+};
+
+// Where the KV of a session ended when it last rested; a hint, not part of the log.
+struct StoredKv {
+  memory::BlockKey end;
+  std::vector<memory::BlockKey> tails;
+};
+
+// A session whose lease this process has.
+class StoredSession : public SessionLog {
+ public:
+  virtual const std::string& id() const = 0;
+  virtual uint64_t generation() const = 0;
+  virtual const std::optional<StoredKv>& kv() const = 0;
+  // Not waited for.
+  virtual void NoteKv(StoredKv kv) = 0;
+
+  // Goes back to what was after event `to_seq`, at least 1, and rests there (IDLE); sampling goes on in
+  // `stream`. While nothing is being added. InvalidArgument for an event that does not count any more. The
+  // files are the caller's to restore.
+  virtual void Rewind(uint64_t to_seq, uint32_t stream, Appended done) = 0;
+};
+
+struct SessionStoreOptions {
+  size_t page_sessions_max = 1000;
+};
+
+class SessionStore {
+ public:
+  template <class T>
+  using Got = absl::AnyInvocable<void(base::StatusOr<T>)>;
+
+  // All must outlive the store. The database has SessionSchema().
+  static base::StatusOr<std::unique_ptr<SessionStore>> Open(base::Executor& executor, base::Clock& clock,
+                                                            memory::SqliteDatabase& database,
+                                                            const SessionStoreOptions& options = {});
+  virtual ~SessionStore() = default;
+
+  // Makes a session with its first event. InvalidArgument for an id that is not 1 to 63 of [a-z0-9-] between
+  // letters and digits; AlreadyExists. `created.parent` names a session that is here, at an event that it
+  // has: NotFound otherwise.
+  virtual void Create(std::string id, SessionCreated created, Got<SessionRow> done) = 0;
+
+  // Takes the lease and reads the log. NotFound; FailedPrecondition while this process has it open; DataLoss,
+  // naming the event, when the chain does not hold or an event makes no sense.
+  virtual void OpenSession(std::string id, Got<std::unique_ptr<StoredSession>> done) = 0;
+
+  virtual void Get(std::string id, Got<SessionRow> done) = 0;
+
+  // Pages by last update; `page_token` is empty or the last page's next_page_token. InvalidArgument for any
+  // other. Archived sessions are not listed.
+  virtual void List(size_t page_size, std::string page_token, Got<SessionPage> done) = 0;
+
+  // Ids of sessions that say RUNNING or WAITING: what a start has to look after.
+  virtual void ListUnfinished(Got<std::vector<std::string>> done) = 0;
+
+  // Events `after_seq` + 1 to at most `count` further, the parent's among them, also of those that a rewind
+  // has left behind. Bounded to some 16 MiB.
+  virtual void ReadEvents(std::string id, uint64_t after_seq, size_t count, Got<std::vector<Event>> done) = 0;
+
+  // Out of lists, its events stay.
+  virtual void Archive(std::string id, Got<SessionRow> done) = 0;
+
+  // Compares every row that was computed with the log, and puts right what differs; says how many did.
+  virtual void Rebuild(std::string id, Got<int> done) = 0;
+};
+
+}  // namespace holdfast::sessions

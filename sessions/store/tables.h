@@ -1,0 +1,90 @@
+// The tables of the session store, and what is read from and written to them. Storage lane only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "memory/sqlite_database.h"
+#include "memory/sqlite_statement.h"
+#include "sessions/event.h"
+#include "sessions/session_facts.h"
+#include "sessions/session_store.h"
+#include "sessions/token_log.h"
+
+namespace holdfast::sessions::store {
+
+// A row with what lists do not show.
+struct FullRow {
+  int64_t key = 0;  // of the row; names the session in other tables
+  SessionRow row;
+  int64_t parent_key = 0;
+  base::Sha256Digest chain = {};
+  std::optional<StoredKv> kv;
+};
+
+// Events to be added to one session.
+struct NewEvents {
+  int64_t key = 0;
+  uint64_t generation = 0;
+  int64_t utc_ms = 0;
+  std::vector<EventBody> bodies;
+};
+
+// What a log says.
+struct History {
+  SessionFacts facts;
+  std::vector<Event> untold;
+  base::Sha256Digest chain = {};
+  uint64_t last_seq = 0;
+};
+
+class Tables {
+ public:
+  static base::StatusOr<Tables> Prepare(memory::SqliteDatabase& database);
+
+  // Each in a transaction of its own.
+  base::StatusOr<FullRow> Insert(const std::string& id, const SessionCreated& created, int64_t utc_ms);
+  base::StatusOr<FullRow> TakeLease(const std::string& id);
+  base::StatusOr<FullRow> Archive(const std::string& id, int64_t utc_ms);
+  base::Status SetKv(int64_t key, uint64_t generation, const StoredKv& kv);
+  base::StatusOr<int> Rebuild(const std::string& id);
+
+  // All in one transaction; the result of each, in order. An error of the commit is that of all.
+  std::vector<base::Status> Append(const std::vector<NewEvents>& appends,
+                                   std::vector<std::vector<Event>>* added);
+
+  // Reading.
+  base::StatusOr<FullRow> Find(std::string_view id);
+  base::StatusOr<SessionPage> List(size_t page_size, std::string_view page_token);
+  base::StatusOr<std::vector<std::string>> Unfinished();
+  base::StatusOr<std::vector<Event>> Events(const FullRow& row, uint64_t after_seq, size_t count);
+  base::StatusOr<History> Load(const FullRow& row);
+
+ private:
+  // Part of a history: the events of one session, `first` to `last`.
+  struct Segment {
+    int64_t key = 0;
+    SessionUid uid = {};
+    uint64_t first = 0;
+    uint64_t last = 0;
+  };
+
+  Tables(memory::SqliteDatabase& database, memory::SqliteStatement insert_event,
+         memory::SqliteStatement select_head, memory::SqliteStatement update_head);
+  base::StatusOr<FullRow> ReadRow(memory::SqliteStatement& statement);
+  base::StatusOr<FullRow> FindKey(int64_t key);
+  base::StatusOr<std::vector<Segment>> SegmentsOf(const FullRow& row);
+  base::Status AppendOne(const NewEvents& append, std::vector<Event>* added);
+  base::Status WriteHead(int64_t key, const FullRow& head);
+
+  memory::SqliteDatabase* database_;
+  memory::SqliteStatement insert_event_;
+  memory::SqliteStatement select_head_;
+  memory::SqliteStatement update_head_;
+};
+
+}  // namespace holdfast::sessions::store
