@@ -18,6 +18,7 @@ constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kFrameBytes = kPageBytes + 24;  // of a WAL
 constexpr uint64_t kWalBytesMin = 1 << 20;
 constexpr uint64_t kCopyBytes = 1 << 20;
+constexpr int64_t kDrainMsMax = 250;
 constexpr size_t kSqlShownMax = 200;
 constexpr std::string_view kWalSuffix = "-wal";
 
@@ -245,6 +246,13 @@ base::Status SqliteDatabase::Checkpoint() {
 base::Status SqliteDatabase::MakeRoomInWal() {
   if (wal_bytes_ < options_.checkpoint_bytes) return absl::OkStatus();
   HF_RETURN_IF_ERROR(Checkpoint());
+  if (wal_bytes_ < options_.wal_bytes_max / 2) return absl::OkStatus();
+  // Readers that take turns would keep it for ever: the next ones wait until those there have ended.
+  const auto shared = vfs_->Share(options_.path);
+  shared->Drain(kDrainMsMax);
+  const base::Status checkpoint = Checkpoint();
+  shared->EndDrain();
+  HF_RETURN_IF_ERROR(checkpoint);
   if (wal_bytes_ < options_.wal_bytes_max / 2) return absl::OkStatus();
   return absl::UnavailableError(base::View(options_.path + ": a reader keeps the WAL from being emptied (" +
                                            std::to_string(wal_bytes_) + " bytes)"));

@@ -150,7 +150,8 @@ class SqliteDatabase {
 // A transaction that writes. Rolled back when destroyed without Commit. One at a time.
 class SqliteTransaction {
  public:
-  // Unavailable when the WAL is half full because a reader keeps it from being emptied: to be tried again.
+  // When the WAL is half full because readers keep it from being emptied, new ones wait, and those there have
+  // 250 ms to end; then Unavailable, to be tried again.
   static base::StatusOr<SqliteTransaction> Begin(SqliteDatabase& database);
 
   SqliteTransaction(SqliteTransaction&& other) noexcept

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -17,6 +18,7 @@ namespace {
 constexpr int64_t kUnixEpochJulianMs = 210866760000000;  // of the Julian day clock that SQLite counts in
 constexpr int kPathBytesMax = 4096;
 constexpr int kSectorBytes = 4096;
+constexpr int kFirstReadLock = 3;  // of the WAL's locks: writer, checkpointer, recovery, then readers
 
 using Guard = std::lock_guard<std::mutex>;
 
@@ -29,6 +31,7 @@ struct VfsFile {
     std::string path;
     std::shared_ptr<SharedFile> shared;  // shared_ptr: see Vfs::Share
     bool is_wal;
+    bool read_only;
     bool name_is_new;  // the next sync has to save the name too
     uint64_t inode;
     int lock = SQLITE_LOCK_NONE;
@@ -187,14 +190,16 @@ int ShmUnlockRange(VfsFile::State& f, int first, int count) {
     f.shm_shared &= ~bit;
     f.shm_exclusive &= ~bit;
   }
+  f.shared->changed.notify_all();
   return SQLITE_OK;
 }
 
 int ShmLock(sqlite3_file* file, int first, int count, int flags) {
   VfsFile::State& f = StateOf(file);
   SharedFile& shared = *f.shared;
-  const Guard lock(shared.mu);
+  std::unique_lock<std::mutex> lock(shared.mu);
   if ((flags & SQLITE_SHM_UNLOCK) != 0) return ShmUnlockRange(f, first, count);
+  if (f.read_only && first >= kFirstReadLock) shared.changed.wait(lock, [&] { return !shared.draining; });
   const bool exclusive = (flags & SQLITE_SHM_EXCLUSIVE) != 0;
   for (int i = first; i < first + count; ++i) {
     const int mine = (f.shm_shared >> i & 1u) != 0 ? 1 : 0;
@@ -280,6 +285,7 @@ base::StatusOr<VfsFile::State*> OpenState(Vfs& vfs, const std::string& path, int
                             .path = path,
                             .shared = vfs.Share(path),
                             .is_wal = (flags & SQLITE_OPEN_WAL) != 0,
+                            .read_only = (flags & SQLITE_OPEN_READONLY) != 0,
                             .name_is_new = is_new,
                             .inode = stat.inode};
 }
@@ -330,7 +336,15 @@ int Randomness(sqlite3_vfs*, int size, char* out) {
   return size;
 }
 
-int Sleep(sqlite3_vfs*, int) { return 0; }  // nobody waits for a lock here
+// A reader that meets a checkpoint tries again, with longer and longer pauses, and gives up in the end:
+// without real pauses it would do so at once. With one thread there is nobody to meet.
+int Sleep(sqlite3_vfs*, int microseconds) {
+  std::mutex mu;
+  std::unique_lock<std::mutex> lock(mu);
+  std::condition_variable never;
+  never.wait_for(lock, std::chrono::microseconds(microseconds), [] { return false; });
+  return microseconds;
+}
 
 int CurrentTimeInt64(sqlite3_vfs* vfs, sqlite3_int64* out) {
   *out = kUnixEpochJulianMs + VfsOf(vfs).clock().UtcNow().ns / base::kNsPerMs;
@@ -352,6 +366,22 @@ std::string NextName() {
 }
 
 }  // namespace
+
+bool SharedFile::Drain(int64_t wait_ms_max) {
+  std::unique_lock<std::mutex> lock(mu);
+  draining = true;
+  return changed.wait_for(lock, std::chrono::milliseconds(wait_ms_max), [this] {
+    return std::all_of(shm_shared + kFirstReadLock, shm_shared + kShmLocks, [](int n) { return n == 0; });
+  });
+}
+
+void SharedFile::EndDrain() {
+  {
+    const Guard lock(mu);
+    draining = false;
+  }
+  changed.notify_all();
+}
 
 Vfs::Vfs(base::FileSystem& file_system, base::Clock& clock, uint64_t wal_bytes_max)
     : fs_(file_system),

@@ -8,6 +8,8 @@
 // Threads: safe.
 #pragma once
 
+#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -37,6 +39,14 @@ struct SharedFile {
   int shm_shared[kShmLocks] = {};
   const void* shm_exclusive[kShmLocks] = {};
   int shm_users = 0;
+
+  bool draining = false;  // read-only connections that want to begin reading wait
+  std::condition_variable changed;
+
+  // Keeps read-only connections from beginning to read, and waits until those that do have ended; true when
+  // they have in time. To be followed by EndDrain.
+  bool Drain(int64_t wait_ms_max);
+  void EndDrain();
 };
 
 // One registered VFS. Outlives the connections that use it.
