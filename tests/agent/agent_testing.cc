@@ -163,38 +163,6 @@ base::Sha256Digest ManifestOf(const std::map<std::string, std::string>& files) {
 
 // --- Log and workspace
 
-MemoryLog::MemoryLog(base::Executor& executor, SimDisk& disk) : executor_(executor), disk_(disk) {
-  for (const sessions::Event& event : disk.events) {
-    const base::Status status = facts_.Apply(event);
-    EXPECT_TRUE(status.ok()) << status;
-  }
-}
-
-void MemoryLog::Append(std::vector<sessions::EventBody> bodies, sessions::Appended done) {
-  executor_.PostResult(
-      base::Lane::kStorage, [this, bodies = std::move(bodies), done = std::move(done)]() mutable {
-        std::vector<sessions::Event> events;
-        for (sessions::EventBody& body : bodies) {
-          if (!failure_.ok()) break;
-          events.push_back({.seq = disk_.events.size() + 1, .body = std::move(body)});
-          disk_.events.push_back(events.back());
-        }
-        executor_.PostResult(base::Lane::kControl,
-                             [this, events = std::move(events), done = std::move(done)]() mutable {
-                               for (const sessions::Event& event : events) {
-                                 const base::Status status = facts_.Apply(event);
-                                 EXPECT_TRUE(status.ok()) << status;
-                               }
-                               done(failure_);
-                             });
-      });
-}
-
-base::StatusOr<sessions::Event> MemoryLog::ReadUntold(uint64_t seq) const {
-  if (seq == 0 || seq > disk_.events.size()) return base::NotFound("no such event");
-  return disk_.events[seq - 1];
-}
-
 MemoryWorkspace::MemoryWorkspace(base::Executor& executor, base::Clock& clock, SimDisk& disk,
                                  const base::Sha256Digest& current)
     : executor_(executor), clock_(clock), disk_(disk), current_(current) {}
@@ -231,62 +199,106 @@ ChaosModel::ChaosModel() {
 
 // --- Process
 
+namespace {
+constexpr char kId[] = "session";
+}
+
 SimProcess::SimProcess(SimDisk& disk, base::FileSystem& fs, test::SimClock& clock, uint64_t executor_seed)
-    : disk_(disk),
-      executor_(clock, {.seed = executor_seed}),
-      store_(sessions::OpenSmallStore(fs, ChaosModel::Get().engine())),
-      clock_(clock) {
+    : disk_(disk), clock_(clock), executor_(clock, {.seed = executor_seed}) {
+  disk_.manifests[ManifestOf({})] = {};
+  auto database =
+      memory::SqliteDatabase::Open(fs, {.path = "/data/holdfast.db"}, {sessions::SessionSchema()}, clock);
+  if (!database.ok()) {
+    RestWith(Rest::kFailed, database.status());
+    return;
+  }
+  database_ = *std::move(database);
+  auto sessions = sessions::SessionStore::Open(executor_, clock, *database_);
+  if (!sessions.ok()) {
+    RestWith(Rest::kFailed, sessions.status());
+    return;
+  }
+  sessions_ = *std::move(sessions);
+  auto kv = sessions::TryOpenSmallStore(fs, ChaosModel::Get().engine());
+  if (!kv.ok()) {
+    RestWith(Rest::kFailed, kv.status());
+    return;
+  }
+  kv_ = *std::move(kv);
   EXPECT_TRUE(registry_.Add(std::make_unique<AppendTool>(disk, "append", true)).ok());
   EXPECT_TRUE(registry_.Add(std::make_unique<AppendTool>(disk, "send", false)).ok());
   EXPECT_TRUE(registry_.Add(std::make_unique<LookTool>(disk)).ok());
   toolset_ = *registry_.Select(std::vector<std::string>{"append@1", "send@1", "look@1"});
   dialogue_ = *Dialogue::Make(SmallTokenizer(), {.system = "s", .tools = toolset_.function_lines()});
   scheduler_ = std::make_unique<sessions::Scheduler>(executor_, clock, ChaosModel::Get().engine(),
-                                                     *store_->cache, nullptr);
+                                                     *kv_->cache, nullptr);
+  executor_.PostResult(base::Lane::kControl, [this] { OpenOrCreate(); });
+}
+
+void SimProcess::Interrupt() {
+  executor_.PostResult(base::Lane::kControl, [this] {
+    if (loop_) loop_->Interrupt();
+  });
 }
 
 SimProcess::~SimProcess() {
   if (dispatcher_) dispatcher_->Shutdown();  // what it still has to say goes to the loop, and no further
+  scheduler_.reset();
+  kv_.reset();
 }
 
-// Recovery, or the beginning of the session. Not by tasks: it is not what is killed here.
-sessions::RecoveryPlan SimProcess::Recover() {
-  const auto add = [this](sessions::EventBody body) {
-    disk_.events.push_back({.seq = disk_.events.size() + 1, .body = std::move(body)});
-  };
-  if (disk_.events.empty()) {
-    add(sessions::SessionCreated{});
-    add(sessions::StateChanged{.state = sessions::SessionState::kRunning});
-    for (const char* text : {"go", "on"}) add(sessions::InputReceived{.text = text});
-    return {};
+void SimProcess::RestWith(Rest rest, base::Status status) {
+  rest_ = rest;
+  status_ = std::move(status);
+}
+
+void SimProcess::OpenOrCreate() {
+  const auto open = [this](auto&& then) { sessions_->OpenSession(kId, std::forward<decltype(then)>(then)); };
+  open([this, open](base::StatusOr<std::unique_ptr<sessions::StoredSession>> session) {
+    if (!absl::IsNotFound(session.status())) return Recover(std::move(session));
+    sessions_->Create(kId, {}, [this, open](const base::StatusOr<sessions::SessionRow>& row) {
+      if (!row.ok()) return RestWith(Rest::kFailed, row.status());
+      open([this](auto opened) { Recover(std::move(opened)); });
+    });
+  });
+}
+
+void SimProcess::Recover(base::StatusOr<std::unique_ptr<sessions::StoredSession>> session) {
+  if (!session.ok()) return RestWith(Rest::kFailed, session.status());
+  session_ = *std::move(session);
+  const sessions::SessionFacts& facts = session_->facts();
+  sessions::RecoveryOptions options{.generation = session_->generation(), .fruitless_recoveries_max = 1000};
+  if (disk_.same_boot) {
+    options.workspace_found = ManifestOf(disk_.files);
+    disk_.manifests[*options.workspace_found] = disk_.files;
   }
-  sessions::SessionFacts facts;
-  for (const sessions::Event& event : disk_.events) EXPECT_TRUE(facts.Apply(event).ok());
-  const base::Sha256Digest found = ManifestOf(disk_.files);
-  disk_.manifests[found] = disk_.files;
-  sessions::RecoveryPlan plan =
-      sessions::PlanRecovery(facts, {.workspace_found = found, .fruitless_recoveries_max = 1000});
-  for (const sessions::EventBody& body : plan.append) add(body);
-  return plan;
+  sessions::RecoveryPlan plan = PlanRecovery(facts, options);
+  if (facts.last_seq() == 1) {
+    plan.append = {sessions::InputReceived{.text = "go"}, sessions::InputReceived{.text = "on"},
+                   sessions::StateChanged{.state = sessions::SessionState::kRunning}};
+  }
+  const base::Sha256Digest workspace = plan.workspace.value_or(ManifestOf({}));
+  if (plan.append.empty()) return Work(workspace);
+  session_->Append(std::move(plan.append), [this, workspace](base::Status status) {
+    status.ok() ? Work(workspace) : RestWith(Rest::kFailed, std::move(status));
+  });
 }
 
-void SimProcess::Run() {
-  disk_.manifests[ManifestOf({})] = {};
-  const base::Sha256Digest workspace = Recover().workspace.value_or(ManifestOf({}));
+void SimProcess::Work(const base::Sha256Digest& workspace) {
   disk_.files = disk_.manifests.at(workspace);
-  log_ = std::make_unique<MemoryLog>(executor_, disk_);
+  disk_.same_boot = true;
   workspace_ = std::make_unique<MemoryWorkspace>(executor_, clock_, disk_, workspace);
   dispatcher_ = std::make_unique<tools::Dispatcher>(executor_, clock_, toolset_, policy_, approvals_,
                                                     tools::Dispatcher::Options{});
   const TurnLoop::Parts parts{.executor = executor_,
                               .clock = clock_,
-                              .log = *log_,
+                              .log = *session_,
                               .scheduler = *scheduler_,
                               .dialogue = *dialogue_,
                               .dispatcher = *dispatcher_,
                               .approvals = approvals_,
                               .workspace = *workspace_};
-  TurnLoopOptions options{.session = "s",
+  TurnLoopOptions options{.session = kId,
                           .sampler = {.temperature = 1.0f},
                           .seed = 11,
                           .window_tokens_max = kWindow,
@@ -295,35 +307,64 @@ void SimProcess::Run() {
     return std::make_unique<Eager>(std::move(grammar), begun);
   };
   loop_ = std::make_unique<TurnLoop>(parts, options);
-  executor_.PostResult(base::Lane::kControl, [this] {
-    loop_->Run([this](Rest rest, base::Status status) {
-      rest_ = rest;
-      status_ = std::move(status);
-    });
-  });
+  loop_->Run([this](Rest rest, base::Status status) { RestWith(rest, std::move(status)); });
 }
 
 // --- World
 
-std::vector<int32_t> Window(const SimDisk& disk) {
-  sessions::SessionFacts facts;
-  for (const sessions::Event& event : disk.events) EXPECT_TRUE(facts.Apply(event).ok());
-  return {facts.tokens().window().begin(), facts.tokens().window().end()};
+World::World(uint64_t disk_seed) : fs(clock, {.seed = disk_seed}) {
+  EXPECT_TRUE(fs.CreateDirectories("/data").ok());
 }
 
-void World::RunWithKills(uint64_t seed, const std::vector<size_t>& kills) {
-  for (size_t i = 0; i <= kills.size(); ++i) {
-    SimProcess process(disk, fs, clock, seed + i);
-    process.Run();
-    size_t tasks = 0;
-    while (!process.rested() && (i == kills.size() || tasks < kills[i])) {
-      ASSERT_TRUE(process.Step()) << "nothing left to do, and not at rest";
-      ++tasks;
+void World::Run(uint64_t seed, const std::vector<Death>& deaths) {
+  for (size_t i = 0; i <= deaths.size(); ++i) {
+    const bool dies = i < deaths.size();
+    if (dies && deaths[i].mutations > 0) fs.CrashAtMutation(deaths[i].mutations);
+    {
+      SimProcess process(disk, fs, clock, seed + i);
+      size_t tasks = 0;
+      const bool by_power = dies && deaths[i].mutations > 0;
+      while (!process.rested() && !fs.crashed() && (!dies || by_power || tasks < deaths[i].tasks)) {
+        ASSERT_TRUE(process.Step()) << "nothing left to do, and not at rest";
+        ++tasks;
+      }
+      if (process.rested() && !fs.crashed()) {
+        rest = process.rest();
+        status = process.status();
+        fs.CrashAtMutation(0);
+        return;
+      }
     }
-    if (!process.rested()) continue;
-    rest = process.rest();
-    return;
+    if (fs.crashed()) {
+      fs.Restart();
+      disk.files = {{"file", "whatever the disk makes of it"}};
+      disk.same_boot = false;
+    }
+    fs.CrashAtMutation(0);
   }
+}
+
+std::vector<sessions::Event> World::Events() {
+  test::SimExecutor executor(clock, {});
+  auto database =
+      *memory::SqliteDatabase::Open(fs, {.path = "/data/holdfast.db"}, {sessions::SessionSchema()}, clock);
+  auto sessions = *sessions::SessionStore::Open(executor, clock, *database);
+  std::vector<sessions::Event> events;
+  for (bool more = true; more;) {
+    sessions->ReadEvents(kId, events.size(), 1000, [&](base::StatusOr<std::vector<sessions::Event>> read) {
+      ASSERT_TRUE(read.ok()) << read.status();
+      more = !read->empty();
+      events.insert(events.end(), read->begin(), read->end());
+    });
+    executor.RunUntilIdle();
+  }
+  return events;
+}
+
+std::vector<int32_t> World::Window() {
+  sessions::SessionFacts facts;
+  for (const sessions::Event& event : Events()) EXPECT_TRUE(facts.Apply(event).ok());
+  return {facts.tokens().window().begin(), facts.tokens().window().end()};
 }
 
 }  // namespace holdfast::agent

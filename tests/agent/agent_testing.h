@@ -1,5 +1,6 @@
-// A session in memory that can be killed at any task: a log that becomes durable a little later, a workspace
-// of a few files, tools that change it, and a model that has learnt nothing but has to follow the grammar.
+// A session on a simulated machine that can be killed at any task or lose its power at any write: the real
+// store, scheduler, dispatcher and turn loop, a workspace of a few files, tools that change it, and a model
+// that has learnt nothing but has to follow the grammar.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,7 @@
 #include "agent/turn_loop.h"
 #include "model/engine.h"
 #include "model/weights.h"
-#include "sessions/recovery.h"
-#include "sessions/session_log.h"
+#include "sessions/session_store.h"
 #include "tests/sessions/kv_testing.h"
 #include "tests/support/sim_clock.h"
 #include "tests/support/sim_executor.h"
@@ -23,32 +23,16 @@
 
 namespace holdfast::agent {
 
-// What a kill leaves behind.
+// What a kill leaves behind beside the files of the runtime. A power cut leaves the manifests only: what the
+// live layer held was never synced.
 struct SimDisk {
-  std::vector<sessions::Event> events;
   std::map<std::string, std::string> files;                                    // of the live layer
   std::map<base::Sha256Digest, std::map<std::string, std::string>> manifests;  // durable
   std::map<std::string, int> sent;  // runs of `send`, by canonical arguments
+  bool same_boot = true;            // the live layer is as it was left
 };
 
 base::Sha256Digest ManifestOf(const std::map<std::string, std::string>& files);
-
-// Durable on the storage lane, a task after it was asked for.
-class MemoryLog final : public sessions::SessionLog {
- public:
-  MemoryLog(base::Executor& executor, SimDisk& disk);
-  void Append(std::vector<sessions::EventBody> bodies, sessions::Appended done) override;
-  const sessions::SessionFacts& facts() const override { return facts_; }
-  base::StatusOr<sessions::Event> ReadUntold(uint64_t seq) const override;
-  // From now on nothing is written: as a full disk.
-  void FailFromNowOn(base::Status status) { failure_ = std::move(status); }
-
- private:
-  base::Executor& executor_;
-  SimDisk& disk_;
-  sessions::SessionFacts facts_;
-  base::Status failure_;
-};
 
 class MemoryWorkspace final : public CallWorkspace {
  public:
@@ -80,57 +64,72 @@ class ChaosModel {
   std::unique_ptr<model::Engine> engine_;
 };
 
-// One process, from its start to its end or its death.
+// One process, from its start to its end or its death: opens the session, or makes it, recovers it, and works
+// on it until it rests. All of it by tasks.
 class SimProcess {
  public:
-  // `executor_seed` decides the order of tasks and how long tools take.
+  // `executor_seed` decides the order of tasks and how long they take.
   SimProcess(SimDisk& disk, base::FileSystem& fs, test::SimClock& clock, uint64_t executor_seed);
   ~SimProcess();
 
-  // Recovers, and goes to work.
-  void Run();
   // One task; false when there is none.
   bool Step() { return executor_.RunOne(); }
 
   bool rested() const { return rest_.has_value(); }
   Rest rest() const { return *rest_; }
   const base::Status& status() const { return status_; }
-  TurnLoop& loop() { return *loop_; }
-  MemoryLog& log() { return *log_; }
+  // Does nothing before the recovery is over.
+  void Interrupt();
 
  private:
-  sessions::RecoveryPlan Recover();
+  void OpenOrCreate();
+  void Recover(base::StatusOr<std::unique_ptr<sessions::StoredSession>> session);
+  void Work(const base::Sha256Digest& workspace);
+  void RestWith(Rest rest, base::Status status);
 
   SimDisk& disk_;
+  test::SimClock& clock_;
   test::SimExecutor executor_;
-  std::unique_ptr<MemoryLog> log_;
-  std::unique_ptr<sessions::OpenedStore> store_;
+  std::unique_ptr<memory::SqliteDatabase> database_;
+  std::unique_ptr<sessions::SessionStore> sessions_;
+  std::unique_ptr<sessions::OpenedStore> kv_;
   tools::Registry registry_;
   tools::Toolset toolset_;
   tools::PermissionPolicy policy_;
   tools::ApprovalBook approvals_;
   std::unique_ptr<Dialogue> dialogue_;
   std::unique_ptr<sessions::Scheduler> scheduler_;
+  std::unique_ptr<sessions::StoredSession> session_;
   std::unique_ptr<MemoryWorkspace> workspace_;
   std::unique_ptr<tools::Dispatcher> dispatcher_;
   std::unique_ptr<TurnLoop> loop_;
-  test::SimClock& clock_;
   std::optional<Rest> rest_;
   base::Status status_;
 };
 
-// The tokens of the window, from the log.
-std::vector<int32_t> Window(const SimDisk& disk);
+// How a process ends before its time.
+struct Death {
+  size_t tasks = 0;        // it is killed after so many tasks, or
+  uint64_t mutations = 0;  // the power goes at this write, sync, rename, ... of its files; 0: it does not
+};
 
 // A machine on which processes run one after another.
 struct World {
+  explicit World(uint64_t disk_seed = 1);
+
+  // Runs until the loop rests; the i-th process dies of deaths[i].
+  void Run(uint64_t seed, const std::vector<Death>& deaths);
+
+  // The whole record.
+  std::vector<sessions::Event> Events();
+  // The tokens of the window, from it.
+  std::vector<int32_t> Window();
+
   SimDisk disk;
   test::SimClock clock;
-  test::SimFileSystem fs{clock};
+  test::SimFileSystem fs;
   Rest rest = Rest::kFailed;
-
-  // Runs until the loop rests; the process is killed after kills[i] tasks of the i-th.
-  void RunWithKills(uint64_t seed, const std::vector<size_t>& kills);
+  base::Status status;
 };
 
 }  // namespace holdfast::agent

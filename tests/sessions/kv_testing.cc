@@ -102,8 +102,8 @@ Result SmallEngine::FromZero(std::span<const int32_t> tokens) {
 
 memory::BlockKey SmallRoot(uint64_t number) { return {base::Sha256Of(std::as_bytes(std::span(&number, 1)))}; }
 
-std::unique_ptr<OpenedStore> OpenSmallStore(base::FileSystem& fs, model::Engine& engine,
-                                            const OpenOptions& options) {
+base::StatusOr<std::unique_ptr<OpenedStore>> TryOpenSmallStore(base::FileSystem& fs, model::Engine& engine,
+                                                               const OpenOptions& options) {
   auto opened = std::make_unique<OpenedStore>();
   const model::KvLayout& layout = engine.kv_layout();
   auto store = memory::BlockStore::Open(
@@ -113,12 +113,19 @@ std::unique_ptr<OpenedStore> OpenSmallStore(base::FileSystem& fs, model::Engine&
            .disk_bytes_max = options.disk_bytes_max,
            .segment_bytes_target = 1 << 20,
            .on_event = [events = &opened->events](const memory::StoreEvent& e) { events->push_back(e); }});
-  EXPECT_TRUE(store.ok()) << store.status();
+  HF_RETURN_IF_ERROR(store.status());
   opened->store = *std::move(store);
   opened->cache =
       std::make_unique<KvCache>(engine.config(), layout, *opened->store, SmallRoot(options.root),
                                 KvCacheOptions{.tail_interval_tokens = options.tail_interval_tokens});
   return opened;
+}
+
+std::unique_ptr<OpenedStore> OpenSmallStore(base::FileSystem& fs, model::Engine& engine,
+                                            const OpenOptions& options) {
+  auto opened = TryOpenSmallStore(fs, engine, options);
+  EXPECT_TRUE(opened.ok()) << opened.status();
+  return *std::move(opened);
 }
 
 base::StatusOr<Result> Continue(model::Engine& engine, KvTimeline& timeline,

@@ -61,6 +61,9 @@ struct OpenOptions {
   int64_t tail_interval_tokens = 512;
   uint64_t disk_bytes_max = uint64_t{1} << 30;
 };
+base::StatusOr<std::unique_ptr<OpenedStore>> TryOpenSmallStore(base::FileSystem& fs, model::Engine& engine,
+                                                               const OpenOptions& options = {});
+// The same where nothing stands in the way.
 std::unique_ptr<OpenedStore> OpenSmallStore(base::FileSystem& fs, model::Engine& engine,
                                             const OpenOptions& options = {});
 
