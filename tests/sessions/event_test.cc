@@ -91,7 +91,8 @@ TEST(EventTest, EveryKindComesBackAsItWas) {
   }
 }
 
-// The bytes of version 1: one line a kind, its name and its body. Bodies are on disk, so this file only grows.
+// The bytes of version 1: one line a kind, its name and its body. Bodies are on disk, so this file only
+// grows.
 TEST(EventTest, BytesAreThoseOfTheGoldenFile) {
   std::ifstream file(std::string(HOLDFAST_SOURCE_DIR) + "/tests/golden/session_log_v1.txt");
   ASSERT_TRUE(file.good());
