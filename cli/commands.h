@@ -11,12 +11,14 @@ class App;
 
 namespace holdfast::cli {
 
+void AddDoctor(CLI::App& parent, base::Status& result);
 void AddKv(CLI::App& parent, base::Status& result);
 void AddModelGenerate(CLI::App& parent, base::Status& result);
 void AddModelInfo(CLI::App& parent, base::Status& result);
 void AddModelLogits(CLI::App& parent, base::Status& result);
 void AddModelSynth(CLI::App& parent, base::Status& result);
 void AddModelTokenize(CLI::App& parent, base::Status& result);
+void AddTools(CLI::App& parent, base::Status& result);
 void AddModelDetokenize(CLI::App& parent, base::Status& result);
 void AddModelRender(CLI::App& parent, base::Status& result);
 void AddModelParse(CLI::App& parent, base::Status& result);
