@@ -242,7 +242,7 @@ class Grep final : public Tool {
                    CommandCall& c, RipgrepEnd end) {
                  const bool ran = end.kind == RipgrepEnd::Kind::kDone || !lines->lines().empty();
                  if (!ran) return c.Finish(NotSearched(data_, end, WallMs()));
-                 std::string text = LinesText(*search, lines->lines(), skip, hits, files);
+                 std::string text = LinesText(*search, *lines, skip, hits, files);
                  text += PartialText(
                      data_, first.trouble || first.kind != RipgrepEnd::Kind::kDone ? first : end, WallMs());
                  const bool timed_out =
@@ -263,60 +263,62 @@ class Grep final : public Tool {
         .Fill({{"line", std::to_string(line.line)}, {"text", text}});
   }
 
-  // Groups of lines under the path of their file. `skip` hits are passed over, with the context before them.
-  std::string LinesText(const GrepSearch& search, const std::vector<HitLine>& lines, uint64_t skip,
+  // What stands before a line: the path of its file, or a mark that lines are left out.
+  std::string Separator(const HitLine* previous, const HitLine& line, bool context) const {
+    if (previous == nullptr || previous->path != line.path) {
+      return data_.result("heading").Fill({{"path", ShownPath(line.path)}});
+    }
+    return context && line.line != previous->line + 1 ? data_.result("gap").Fill({}) : std::string();
+  }
+
+  // Hits number `skip` to `skip + limit`, with their context, under the paths of their files.
+  std::string LinesText(const GrepSearch& search, const LineCollector& collected, uint64_t skip,
                         uint64_t hits, uint64_t files) const {
-    BoundedText shown(Limit("result_bytes_max"));
+    const std::vector<HitLine>& lines = collected.lines();
+    const std::vector<uint64_t> owners = HitsOf(lines);
     const bool context = search.before + search.after > 0;
-    uint64_t seen = 0, last_line = 0, next = search.offset;
-    const std::string* file = nullptr;
-    bool all = true;
-    std::string
-        waiting;  // of context, and what stands before it: shown with the hit that follows, or at the end
+    BoundedText shown(Limit("result_bytes_max"));
+    const HitLine* previous = nullptr;
+    uint64_t next = skip;
+    bool all = collected.complete();
     for (size_t i = 0; i < lines.size(); ++i) {
-      const HitLine& line = lines[i];
-      if (!line.context) ++seen;
-      if (seen <= skip && !(line.context && seen == skip && Leads(lines, i))) continue;
-      if (!line.context && seen - skip > search.limit) {
+      if (owners[i] < skip) continue;
+      if (owners[i] >= skip + search.limit ||
+          !shown.Add(Separator(previous, lines[i], context) + LineText(search, lines[i]))) {
         all = false;
         break;
       }
-      if (line.context && seen - skip >= search.limit && Leads(lines, i)) continue;
-      if (file == nullptr || *file != line.path) {
-        waiting += data_.result("heading").Fill({{"path", ShownPath(line.path)}});
-      } else if (context && line.line != last_line + 1) {
-        waiting += data_.result("gap").Fill({});
-      }
-      file = &line.path;
-      last_line = line.line;
-      waiting += LineText(search, line);
-      if (line.context && Leads(lines, i)) continue;
-      if (!shown.Add(std::exchange(waiting, {}))) {
-        all = false;
-        break;
-      }
-      if (!line.context) next = search.offset + seen - skip;
+      previous = &lines[i];
+      if (!lines[i].context) next = owners[i] + 1;
     }
     std::string text = shown.Take();
-    if (text.empty() && all) text = data_.result("none").Fill({});
+    next += search.offset - skip;
     if (!all || (!search.multiline && next < hits)) {
       text += data_.result("more_lines")
                   .Fill({{"offset", std::to_string(next)},
                          {"lines", std::to_string(hits)},
                          {"files", std::to_string(files)}});
     }
-    return text;
+    return text.empty() ? data_.result("none").Fill({}) : text;
   }
 
-  // Whether the context line `i` belongs before the next hit of its file rather than after the last one.
-  static bool Leads(const std::vector<HitLine>& lines, size_t i) {
-    size_t hit = i;
-    while (hit < lines.size() && lines[hit].context && lines[hit].path == lines[i].path &&
-           lines[hit].line == lines[i].line + (hit - i)) {
-      ++hit;
+  // For each line the number of the hit that it is, or is context of: of the next one where no line is left
+  // out between them, else of the one before.
+  static std::vector<uint64_t> HitsOf(const std::vector<HitLine>& lines) {
+    std::vector<uint64_t> owners(lines.size());
+    uint64_t hits = 0;
+    for (size_t i = 0; i < lines.size(); ++i) {
+      owners[i] = lines[i].context ? std::max<uint64_t>(hits, 1) - 1 : hits;
+      if (!lines[i].context) ++hits;
     }
-    return hit < lines.size() && !lines[hit].context && lines[hit].path == lines[i].path &&
-           lines[hit].line == lines[i].line + (hit - i);
+    bool leads = false;  // to a hit without a gap
+    for (size_t i = lines.size(); i-- > 0;) {
+      const bool joined = i + 1 < lines.size() && lines[i + 1].path == lines[i].path &&
+                          lines[i + 1].line == lines[i].line + 1;
+      leads = !lines[i].context || (leads && joined);
+      if (leads && lines[i].context) owners[i] = owners[i + 1];
+    }
+    return owners;
   }
 
   const ToolData data_;
