@@ -8,6 +8,7 @@
 // Threads: safe.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +29,8 @@ namespace holdfast::memory::sqlite {
 // What the connections of one file share.
 struct SharedFile {
   static constexpr int kShmLocks = 8;
+
+  std::atomic<uint32_t> barrier{0};
 
   std::mutex mu;  // guards all that follows
   int shared_locks = 0;
