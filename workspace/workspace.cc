@@ -115,6 +115,7 @@ class WorkspaceImpl final : public Workspace {
   base::StatusOr<RestoreResult> Restore(const ManifestId& id) override;
   base::StatusOr<RestoreResult> Discard() override { return Restore(EmptyManifestId()); }
   base::Status Fork(const ManifestId& id, const std::string& directory) override;
+  base::Status AbsorbTree(const std::vector<std::string>& paths) override;
   base::StatusOr<TreeChanges> ChangesUnderneath(size_t changes_max) override;
 
  private:
@@ -400,6 +401,18 @@ base::Status WorkspaceImpl::Fork(const ManifestId& id, const std::string& direct
   HF_RETURN_IF_ERROR(WriteUnsynced(fs_, directory + "/memory", layer.EncodeMemory()));
   HF_RETURN_IF_ERROR(WriteState(fs_, directory, {boot_id_, false, id}));
   return WriteRecord(fs_, directory, record_);
+}
+
+base::Status WorkspaceImpl::AbsorbTree(const std::vector<std::string>& paths) {
+  // Into copies, so that an error in the middle leaves both as they were.
+  BaseState base = base_, seen = seen_;
+  HF_RETURN_IF_ERROR(base.Absorb(*user_tree_, paths));
+  HF_RETURN_IF_ERROR(seen.Absorb(*user_tree_, paths));
+  HF_RETURN_IF_ERROR(
+      base::WriteFileAtomically(fs_, options_.directory + "/base", base::AsBytes(base.Encode())));
+  base_ = std::move(base);
+  seen_ = std::move(seen);
+  return {};
 }
 
 base::StatusOr<TreeChanges> WorkspaceImpl::ChangesUnderneath(size_t changes_max) {

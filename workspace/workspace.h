@@ -160,6 +160,11 @@ class Workspace {
   // stay behind.
   virtual base::Status Fork(const ManifestId& id, const std::string& directory) = 0;
 
+  // Says that what the user's tree holds now at these paths (sorted by ComparePaths) came from this session:
+  // it is no change by others then, and a later change on top of it has a base that is certain. Durable on
+  // return. Call it before the Restore that takes the paths out of the layer.
+  virtual base::Status AbsorbTree(const std::vector<std::string>& paths) = 0;
+
   // What others changed in the user's tree since this was last asked, or since the workspace was first
   // opened; a stat of every file of it (some 2 us each).
   virtual base::StatusOr<TreeChanges> ChangesUnderneath(size_t changes_max) = 0;

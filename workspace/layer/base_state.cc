@@ -1,6 +1,7 @@
 #include "workspace/layer/base_state.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/hash.h"
@@ -77,6 +78,25 @@ TreeChanges BaseState::ChangesTo(const BaseState& now, size_t changes_max) const
 
 // magic, head, count, then for each entry: bytes shared with the path before, the rest, kind, mode, stamp;
 // then XXH3 of all that.
+base::Status BaseState::Absorb(Tree& tree, const std::vector<std::string>& paths) {
+  std::vector<BaseEntry> merged;
+  merged.reserve(entries_.size() + paths.size());
+  auto old = entries_.begin();
+  for (const std::string& path : paths) {
+    while (old != entries_.end() && ComparePaths(old->path, path) < 0) merged.push_back(std::move(*old++));
+    if (old != entries_.end() && old->path == path) ++old;
+    const auto stat = tree.Stat(path);
+    if (stat.ok()) {
+      merged.push_back({path, stat->kind, stat->mode, Stamp::Of(*stat)});
+    } else if (!absl::IsNotFound(stat.status()) && !absl::IsFailedPrecondition(stat.status())) {
+      return stat.status();
+    }
+  }
+  merged.insert(merged.end(), std::make_move_iterator(old), std::make_move_iterator(entries_.end()));
+  entries_ = std::move(merged);
+  return {};
+}
+
 std::string BaseState::Encode() const {
   std::string out(kMagic);
   base::PutLengthPrefixed(out, head_);

@@ -45,6 +45,9 @@ class BaseState {
   // What is different in `now`. A directory counts as changed only when its mode is another.
   TreeChanges ChangesTo(const BaseState& now, size_t changes_max) const;
 
+  // Takes what the tree holds now at these paths (sorted by ComparePaths, none in a `.git`) for what it held.
+  base::Status Absorb(Tree& tree, const std::vector<std::string>& paths);
+
   std::string Encode() const;
   // DataLoss for what Encode did not make.
   static base::StatusOr<BaseState> Decode(std::string_view bytes);
