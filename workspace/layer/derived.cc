@@ -56,6 +56,7 @@ base::Status DerivedIndex::Refresh(const std::string& path, const EntryStat& sta
   if (directory.stamp == stamp && !directory.racy) return {};
   const base::UtcTime now = clock_.UtcNow();
   HF_ASSIGN_OR_RETURN(const auto names, tree_.Names(path, directory_entries_max_));
+  const uint64_t files_before = directory.files;
   directory.directories.clear();
   for (const NamedKind& name : names) {
     if (name.kind == EntryKind::kDirectory) directory.directories.push_back(name.name);
@@ -65,6 +66,14 @@ base::Status DerivedIndex::Refresh(const std::string& path, const EntryStat& sta
   directory.racy = IsRacy(stamp, now);
   if (directory.files == 0) directory.bytes = 0;
   directory.measured = directory.files == 0;
+  // An estimate serves until a tenth of the files is others.
+  const uint64_t difference = directory.files - std::min(directory.files, files_before) +
+                              (files_before - std::min(directory.files, files_before));
+  if (directory.files > kStatsMax && directory.measured_pass != 0 && difference * 10 < files_before) {
+    directory.bytes = directory.bytes / files_before * directory.files;
+  } else {
+    directory.measured_pass = 0;
+  }
   return {};
 }
 
@@ -111,6 +120,11 @@ DerivedSummary DerivedIndex::End() {
                    [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   for (const auto& [path, directory] : order) {
     if (stats_left_ == 0) break;
+    // A large one costs its list of names: not more often than pays.
+    if (directory->measured_pass != 0 &&
+        pass_ - directory->measured_pass < directory->files / (kStatsMax / 4)) {
+      continue;
+    }
     Measure(*path, *directory).IgnoreError();  // it vanished: the next pass sees that
   }
   for (const auto& [path, directory] : directories_) {

@@ -34,15 +34,15 @@ class DerivedIndex {
   DerivedSummary End();
 
   // Sizes looked at in one pass, and the most in one directory: the bytes of a larger one are estimated.
-  static constexpr size_t kStatsMax = 4000;
+  static constexpr size_t kStatsMax = 2000;
 
  private:
   struct Directory {
     Stamp stamp;
     bool racy = true;
-    bool measured = false;  // bytes were looked at since its names changed
-    uint64_t pass = 0;      // when it was last seen
-    uint64_t measured_pass = 0;
+    bool measured = false;       // bytes were looked at since its names changed
+    uint64_t pass = 0;           // when it was last seen
+    uint64_t measured_pass = 0;  // when bytes were last looked at; 0: not since the names changed much
     uint64_t files = 0;
     uint64_t bytes = 0;
     std::vector<std::string> directories;  // names
