@@ -5,8 +5,9 @@
 
 STATE is a training state: PyTorch decodes, in the numerics of training. DIR is an exported checkpoint: PyTorch decodes
 in the numerics of the C++ engine, or with --engine `holdfast model generate` does. Decoding is greedy and, so far, not
-constrained. Tools are the stand-in's, on a tree in memory. An episode is solved when the tree has the hash that it has
-after the teacher's episode and the last answer is the teacher's, byte for byte.
+constrained. Tools are the stand-in's, on a tree in memory; with --tools real the dispatcher's, in its sandbox, where an
+episode needs no more than files. An episode is solved when the tree has the hash that it has after the teacher's
+episode and the last answer is the teacher's, byte for byte.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from model.nano import checkpoint, episodes, quantise, train
+from model.nano import checkpoint, dispatcher, episodes, quantise, train
 from model.nano.tokenizer import Tokenizer
 
 TURNS_MAX, TOKENS_MAX = 12, 400  # of an episode, of a turn
@@ -85,8 +86,11 @@ def run_calls(tools, calls) -> list[str] | None:
 
 
 class Judge:
-    def __init__(self, decoder, holdfast: str, tokenizer: Tokenizer):
+    """real_tools: the binary whose tools are called, where the episode's world is files alone; else the stand-in's."""
+
+    def __init__(self, decoder, holdfast: str, tokenizer: Tokenizer, real_tools: str | None = None):
         self.decoder, self.holdfast, self.tokenizer = decoder, holdfast, tokenizer
+        self.real_tools, self.with_real_tools = real_tools, 0
         self.end = tokenizer.added["<｜end▁of▁sentence｜>"]
 
     def results_ids(self, calls, results) -> list[int]:
@@ -100,8 +104,15 @@ class Judge:
 
     def solved(self, teacher, transcript: list[int], mask: list[int]) -> bool:
         """transcript: the teacher's episode in ids, mask as of episodes.model_mask. Episodes with one request only."""
+        if self.real_tools and dispatcher.covers(teacher.started):
+            self.with_real_tools += 1
+            with dispatcher.Dispatcher(teacher.started[0], self.real_tools) as tools:
+                return self._solved(teacher, transcript, mask, tools)
+        return self._solved(teacher, transcript, mask, teacher.fresh())
+
+    def _solved(self, teacher, transcript, mask, tools) -> bool:
         turns = [t for t in range(1, len(mask)) if mask[t] and not mask[t - 1]]
-        ids, tools = transcript[:turns[0]], teacher.fresh()
+        ids = transcript[:turns[0]]
         for number in range(TURNS_MAX):
             hoped = []
             if number < len(turns) and ids == transcript[:turns[number]]:
@@ -144,16 +155,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1000000)
     parser.add_argument("--holdfast", default="build/dev/cli/holdfast")
     parser.add_argument("--engine", action="store_true", help="decode with holdfast model generate")
+    parser.add_argument("--tools", choices=["standin", "real"], default="standin", help="real: holdfast tools run")
     parser.add_argument("--show", type=int, default=0, help="print this many of the episodes that were not solved")
     args = parser.parse_args()
     torch.set_num_threads(1)
     tokenizer = Tokenizer(train.TOKENIZER)
     decoder = EngineDecoder(args.holdfast, args.model) if args.engine else TorchDecoder(load(args.model))
-    judge, marks = Judge(decoder, args.holdfast, tokenizer), episodes.Marks(train.TOKENIZER)
+    judge = Judge(decoder, args.holdfast, tokenizer, args.holdfast if args.tools == "real" else None)
+    marks = episodes.Marks(train.TOKENIZER)
     teachers = episodes.play(args.skill, args.count, args.seed, "eval", episodes.Sources("eval"))
     rendered = episodes.render([t.messages for t in teachers], args.holdfast, train.TOKENIZER)
     solved = [judge.solved(t, ids, episodes.model_mask(ids, marks)) for t, ids in zip(teachers, rendered)]
-    print(f"{args.skill}: {sum(solved)} of {len(solved)} solved")
+    print(f"{args.skill}: {sum(solved)} of {len(solved)} solved" +
+          (f", {judge.with_real_tools} with the real tools" if judge.real_tools else ""))
     for teacher in [t for t, good in zip(teachers, solved) if not good][:args.show]:
         print(json.dumps(teacher.messages, ensure_ascii=False))
     return 0

@@ -122,7 +122,7 @@ class StandIn:
     def _edit(self, result, limits, path: str, old: str, new: str) -> str:
         if path not in self.files:
             return result["no_file"]
-        text, count = whole_word(old).subn(lambda _: new, self.files[path])
+        text, count = whole_word(old).subn(lambda _: new, self.files[path]) if old else ("", 0)
         if not count:
             return result["no_match"]
         self.files[path] = text

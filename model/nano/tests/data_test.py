@@ -6,10 +6,11 @@
 import json
 import os
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 
-from model.nano import standin
+from model.nano import dispatcher, standin
 
 ROOT = Path(__file__).resolve().parents[3]
 NANO = ROOT / "model" / "nano"
@@ -67,6 +68,38 @@ class Dispatcher(unittest.TestCase):
         tools = standin.StandIn({}, {"true": ("", 0), "echo": ("hi", 3)})
         self.assertEqual(tools.call("bash", {"command": "true"}), "exit 0\n")
         self.assertEqual(tools.call("bash", {"command": "echo"}), "hi\nexit 3\n")
+
+
+def has_real_tools() -> bool:
+    """Whether the binary is there and a sandbox can be had on this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            result = subprocess.run([HOLDFAST, "tools", "run", "--tree", folder, "--profile", "nano"], text=True,
+                                    input='{"op": "hash"}\n', capture_output=True)
+        except OSError:
+            return False
+        return result.returncode == 0 and "hash" in result.stdout
+
+
+class RealTools(unittest.TestCase):
+    def test_an_episode_has_the_same_bytes_with_the_real_tools(self):
+        if not has_real_tools():
+            self.skipTest("no holdfast tools run here")
+        files, texts = {"src/b.h": "int foo;\n\tfoo(a_foo);\n", "a.h": "foo\n"}, {}
+        calls = [("grep", {"pattern": "foo"}), ("edit", {"path": "src/b.h", "old": "foo", "new": "bar_2"}),
+                 ("grep", {"pattern": "foo"}), ("read", {"path": "src/b.h", "line": 1}),
+                 ("edit", {"path": "a.h", "old": "", "new": "x"}), ("edit", {"path": "c.h", "old": "foo", "new": "x"})]
+        with dispatcher.Dispatcher(files, HOLDFAST) as real:
+            for name, tools in (("real", real), ("stand-in", standin.StandIn(files))):
+                texts[name] = [tools.tree_hash(), *(tools.call(*call) for call in calls), tools.tree_hash()]
+        self.assertEqual(texts["real"], texts["stand-in"])
+        self.assertNotEqual(texts["real"][0], texts["real"][-1])
+
+    def test_only_worlds_of_files_alone_are_covered(self):
+        self.assertTrue(dispatcher.covers(({}, {None: ("ok", 0)}, {})))
+        self.assertTrue(dispatcher.covers(({}, None, {})))
+        self.assertFalse(dispatcher.covers(({}, {"make": ("ok", 0)}, {})))
+        self.assertFalse(dispatcher.covers(({}, None, {1: standin.Event(unknown=True)})))
 
 
 @unittest.skipUnless(Path(HOLDFAST).exists(), "no holdfast binary")
