@@ -99,7 +99,9 @@ base::Status SqliteConnection::ErrorOf(int code, std::string_view what) const {
   message += what.substr(0, kSqlShownMax);
   message += what.empty() ? "" : ": ";
   message += db_ != nullptr && sqlite3_errcode(db_) != SQLITE_OK ? sqlite3_errmsg(db_) : sqlite3_errstr(code);
-  if (!io.ok()) message += " (" + base::Message(io) + ")";
+  const int kind = code & 0xff;
+  const bool of_files = kind == SQLITE_IOERR || kind == SQLITE_FULL || kind == SQLITE_CANTOPEN;
+  if (!io.ok() && of_files) message += " (" + base::Message(io) + ")";
   return MakeStatus(code, io, message);
 }
 

@@ -1,6 +1,10 @@
 #include "memory/sqlite_database.h"
 
+#include <sqlite3.h>
+
 #include <cerrno>
+#include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -298,6 +302,41 @@ TEST_F(SqliteDatabaseTest, BallastMakesRoomOnAFullDisk) {
   ASSERT_TRUE(world.fs.Remove("/fill").ok());
   EXPECT_TRUE(world.database->RestoreBallast().ok());
   EXPECT_TRUE(*world.database->ReleaseBallast());
+}
+
+// What is written through our VFS on a real disk is a database for everybody.
+TEST(SqliteRealFileTest, SQLiteItselfReadsWhatWasWritten) {
+  std::string directory = (std::filesystem::temp_directory_path() / "holdfast-sqlite-XXXXXX").string();
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  const SqliteOptions options = {.path = directory + "/record.db", .ballast_bytes = 1 << 20};
+  for (int64_t round = 0; round < 3; ++round) {
+    const auto database = SqliteDatabase::Open(base::RealFileSystem(), options, {kPairs1});
+    ASSERT_TRUE(database.ok()) << database.status();
+    auto transaction = SqliteTransaction::Begin(**database);
+    ASSERT_TRUE(transaction.ok());
+    for (int64_t i = 0; i < 100; ++i) {
+      const std::string row = std::to_string(round * 100 + i) + ", 'x'";
+      ASSERT_TRUE((*database)->writer().Execute("INSERT INTO pairs VALUES (" + row + ")").ok());
+    }
+    ASSERT_TRUE(transaction->Commit().ok());
+    const auto reader = (*database)->OpenReader();
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    EXPECT_EQ(SqliteWorld::All(**reader)->size(), static_cast<size_t>(round + 1) * 100);
+  }
+  EXPECT_FALSE(std::filesystem::exists(options.path + "-wal"));  // emptied at the end
+  EXPECT_EQ(std::filesystem::file_size(options.path + ".ballast"), 1u << 20);
+  sqlite3* stock = nullptr;
+  ASSERT_EQ(sqlite3_open_v2(options.path.c_str(), &stock, SQLITE_OPEN_READONLY, "unix"), SQLITE_OK);
+  const auto expect = [](void* expected, int, char** values, char**) {
+    return *static_cast<std::string*>(expected) == values[0] ? 0 : 1;
+  };
+  for (const auto& [sql, answer] : {std::pair<std::string, std::string>{"PRAGMA integrity_check", "ok"},
+                                    {"SELECT count(*) FROM pairs", "300"}}) {
+    std::string expected = answer;
+    EXPECT_EQ(sqlite3_exec(stock, sql.c_str(), expect, &expected, nullptr), SQLITE_OK) << sql;
+  }
+  sqlite3_close(stock);
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace
