@@ -197,7 +197,7 @@ class Writer {
 
 class ApplyPatchTool final : public Tool {
  public:
-  explicit ApplyPatchTool(ToolData data) : data_(std::make_shared<const ToolData>(std::move(data))) {}
+  explicit ApplyPatchTool(SharedToolData data) : data_(std::move(data)) {}
 
   const ToolSpec& spec() const override { return data_->spec(); }
   CallTraits Traits(const ToolContext& context, const nlohmann::json&) const override {
@@ -271,13 +271,13 @@ class ApplyPatchTool final : public Tool {
       result.observed.push_back({.path = step.to, .hash = HashOfText(step.content)});
   }
 
-  const std::shared_ptr<const ToolData> data_;  // shared with calls that outlive the tool's session
+  const SharedToolData data_;
 };
 
 }  // namespace
 
 base::StatusOr<std::unique_ptr<Tool>> MakeApplyPatchTool() {
-  HF_ASSIGN_OR_RETURN(ToolData data, ToolData::Load("apply_patch@1"));
+  HF_ASSIGN_OR_RETURN(SharedToolData data, LoadShared("apply_patch@1"));
   return std::make_unique<ApplyPatchTool>(std::move(data));
 }
 

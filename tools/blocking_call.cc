@@ -7,11 +7,12 @@ namespace {
 
 ToolResult CancelledResult() { return {.status = ToolStatus::kCancelled}; }
 
-// Shared by the task on the tools lane and the RunningCall: either may go first.
 struct CallState {
   CallGate gate;
   Done done;
 };
+// Shared by the task on the tools lane and the RunningCall: either may go first.
+using SharedState = std::shared_ptr<CallState>;
 
 }  // namespace
 
@@ -41,7 +42,7 @@ bool CallGate::Cancel(bool* was_queued) {
 
 class BlockingCall final : public RunningCall {
  public:
-  explicit BlockingCall(std::shared_ptr<CallState> state) : state_(std::move(state)) {}
+  explicit BlockingCall(SharedState state) : state_(std::move(state)) {}
   ~BlockingCall() override { BlockingCall::Cancel(); }
 
   void Cancel() override {
@@ -61,12 +62,12 @@ class BlockingCall final : public RunningCall {
   }
 
  private:
-  const std::shared_ptr<CallState> state_;
+  const SharedState state_;
   bool harmless_ = false;
 };
 
 std::unique_ptr<RunningCall> StartBlocking(base::Executor& executor, BlockingBody body, Done done) {
-  auto state = std::make_shared<CallState>();
+  const auto state = std::make_shared<CallState>();  // shared as SharedState says
   state->done = std::move(done);
   const base::Status posted = executor.Post(
       base::Lane::kTools, [state, body = std::move(body)]() mutable { BlockingCall::Run(*state, body); });
@@ -74,7 +75,7 @@ std::unique_ptr<RunningCall> StartBlocking(base::Executor& executor, BlockingBod
     state->done({.status = ToolStatus::kUnavailable, .text = base::Message(posted) + "\n"});
     return nullptr;
   }
-  return std::make_unique<BlockingCall>(std::move(state));
+  return std::make_unique<BlockingCall>(state);
 }
 
 }  // namespace holdfast::tools

@@ -39,11 +39,14 @@ bool IsPlain(char16_t unit) {
          std::string_view("@%+=:,./-").find(static_cast<char>(unit)) != std::string_view::npos;
 }
 
-OpenText Quoted(const OpenText& text) {
-  if (!text.empty() && std::all_of(text.begin(), text.end(), IsPlain)) return text;
+OpenText InQuotes(const OpenText& text) {
   OpenText quoted = u"'";
   for (const char16_t unit : text) quoted += unit == u'\'' ? OpenText(u"'\\''") : OpenText(1, unit);
   return quoted + u"'";
+}
+
+OpenText Quoted(const OpenText& text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), IsPlain) ? text : InQuotes(text);
 }
 
 OpenText Plain(const OpenText& text) { return text; }
@@ -60,8 +63,8 @@ constexpr std::array<std::string_view, 34> kRunners = {
     "timeout", "command",  "exec",    "builtin", "setsid",  "stdbuf", "chroot",  "strace",  "ltrace",
     "watch",   "parallel", "find",    "fd",      "script",  "flock",  "unshare", "nsenter", "taskset",
     "chrt",    "prlimit",  "setpriv", "runuser", "busybox", "toybox", "entr"};
-constexpr std::array<std::string_view, 10> kBefore = {"if",    "then",  "elif", "else", "do",
-                                                      "while", "until", "{",    "!",    "time"};
+constexpr std::array<std::string_view, 9> kBefore = {"if",    "then",  "elif", "else", "do",
+                                                     "while", "until", "{",    "!"};
 constexpr std::array<std::string_view, 3> kAfter = {"fi", "done", "}"};
 constexpr std::array<std::string_view, 5> kNotTakenApart = {"case", "select", "coproc", "function", "esac"};
 // Builtins that evaluate subscripts in their arguments, and so what stands in `a[$(...)]`.
@@ -218,7 +221,6 @@ class Parser {
   bool Reserved(const Word& word) {
     if (word.quoted || word.open) return false;
     const std::string name = word.Bytes();
-    if (name == "time") TimeOptions();
     if (Among(kBefore, name) || Among(kAfter, name)) return true;
     if (Among(kNotTakenApart, name)) {
       Doubt("a `" + name + "`");
@@ -233,15 +235,6 @@ class Parser {
       return ended_ = true;
     }
     return false;
-  }
-
-  void TimeOptions() {
-    for (;;) {
-      SkipBlanks();
-      const bool option = (Starts("-p") || Starts("--")) && (at_ + 2 >= text_.size() || IsMeta(Peek(2)));
-      if (!option) return;
-      at_ += 2;
-    }
   }
 
   // `for NAME [in WORDS]`; what follows is a list like any other.
@@ -668,17 +661,22 @@ class Parser {
     if (out_.certain) Inspect(words, program, /*within=*/false);
   }
 
-  template <typename Form>
+  using Form = OpenText (*)(const OpenText&);
   static OpenText Joined(const std::vector<Word>& words, size_t from, Form form) {
     OpenText text;
+    bool assignments = from == 0;  // so far nothing else
     for (size_t i = from; i < words.size(); ++i) {
       const Word& word = words[i];
       if (i > from) text += u' ';
-      if (word.name_end == 0 || word.text.size() == word.name_end + 1) {
-        text += form(word.text);
-      } else {
-        text += word.text.substr(0, word.name_end + 1) + form(word.text.substr(word.name_end + 1));
+      if (assignments && word.name_end > 0) {
+        const OpenText value = word.text.substr(word.name_end + 1);
+        text += word.text.substr(0, word.name_end + 1) + (value.empty() ? value : form(value));
+        continue;
       }
+      // A program by the name of an assignment is none.
+      const bool odd = assignments && form == Quoted && word.text.find(u'=') != OpenText::npos;
+      text += odd ? InQuotes(word.text) : form(word.text);
+      assignments = false;
     }
     return text;
   }

@@ -39,24 +39,32 @@ size_t WholeCharactersAfter(std::string_view text, size_t begin) {
   return cut;
 }
 
-// The longest beginning (end) of `bytes` whose safe form has at most `room` bytes. Making safe may add bytes:
-// three for a malformed one.
-size_t LongestBeginning(std::string_view bytes, size_t room) {
-  size_t low = 0, high = bytes.size() + 1;
+// The largest `size` up to `most` for which the safe form of part(size) has at most `room` bytes. Making safe
+// may add bytes (three for a malformed one); more of a text never has a shorter form, but for escape
+// sequences.
+template <typename Part>
+size_t LargestThatFits(size_t most, size_t room, Part part) {
+  size_t low = 0, high = most + 1;
   while (high - low > 1) {
     const size_t middle = low + (high - low) / 2;
-    (sandbox::MakeSafe(bytes.substr(0, middle)).size() <= room ? low : high) = middle;
-  }
-  return low == bytes.size() ? low : WholeCharactersBefore(bytes, low);
-}
-
-size_t LongestEnd(std::string_view bytes, size_t room) {
-  size_t low = 0, high = bytes.size() + 1;
-  while (high - low > 1) {
-    const size_t middle = low + (high - low) / 2;
-    (sandbox::MakeSafe(bytes.substr(bytes.size() - middle)).size() <= room ? low : high) = middle;
+    (sandbox::MakeSafe(part(middle)).size() <= room ? low : high) = middle;
   }
   return low;
+}
+
+// The longest beginning (end) of `bytes` in whole characters whose safe form has at most `room` bytes.
+std::string_view Beginning(std::string_view bytes, size_t room) {
+  const auto part = [bytes](size_t size) {
+    return bytes.substr(0, size == bytes.size() ? size : WholeCharactersBefore(bytes, size));
+  };
+  return part(LargestThatFits(bytes.size(), room, part));
+}
+
+std::string_view End(std::string_view bytes, size_t room) {
+  const auto part = [bytes](size_t size) {
+    return bytes.substr(size == 0 ? bytes.size() : WholeCharactersAfter(bytes, bytes.size() - size));
+  };
+  return part(LargestThatFits(bytes.size(), room, part));
 }
 
 // Names that do not change between machines, unlike strsignal's.
@@ -228,10 +236,10 @@ ShownOutput OutputCollector::Shown() const {
   } else {
     tail = Tail();
   }
-  head = head.substr(0, LongestBeginning(head, bounds_.head_bytes));
-  const uint64_t left = total_bytes_ - head.size();
-  tail = tail.substr(tail.size() - std::min<size_t>(LongestEnd(tail, bounds_.tail_bytes), left));
-  tail = tail.substr(WholeCharactersAfter(tail, 0));
+  head = Beginning(head, bounds_.head_bytes);
+  // With little between them the two would overlap.
+  const auto left = static_cast<size_t>(std::min<uint64_t>(total_bytes_ - head.size(), tail.size()));
+  tail = std::string(End(std::string_view(tail).substr(tail.size() - left), bounds_.tail_bytes));
   shown.head = sandbox::MakeSafe(head);
   shown.tail = sandbox::MakeSafe(tail);
   shown.omitted_bytes = total_bytes_ - head.size() - tail.size();

@@ -568,6 +568,7 @@ void Dispatcher::Impl::FinishBlock(BlockId id) {
 
 Dispatcher::Dispatcher(base::Executor& executor, base::Clock& clock, const Toolset& tools,
                        const PermissionPolicy& policy, ApprovalBook& approvals, Options options)
+    // Shared with nobody: the tasks under way hold it weakly.
     : impl_(std::make_shared<Impl>(executor, clock, tools, policy, approvals, std::move(options))) {}
 
 Dispatcher::~Dispatcher() { impl_->Shutdown(); }

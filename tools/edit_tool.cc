@@ -25,7 +25,7 @@ std::string Joined(const std::vector<uint64_t>& lines, uint64_t count) {
 
 class EditTool final : public Tool {
  public:
-  explicit EditTool(ToolData data) : data_(std::make_shared<const ToolData>(std::move(data))) {}
+  explicit EditTool(SharedToolData data) : data_(std::move(data)) {}
 
   const ToolSpec& spec() const override { return data_->spec(); }
   CallTraits Traits(const ToolContext& context, const nlohmann::json&) const override {
@@ -114,13 +114,13 @@ class EditTool final : public Tool {
     return result;
   }
 
-  const std::shared_ptr<const ToolData> data_;  // shared with calls that outlive the tool's session
+  const SharedToolData data_;
 };
 
 }  // namespace
 
 base::StatusOr<std::unique_ptr<Tool>> MakeEditTool() {
-  HF_ASSIGN_OR_RETURN(ToolData data, ToolData::Load("edit@2"));
+  HF_ASSIGN_OR_RETURN(SharedToolData data, LoadShared("edit@2"));
   return std::make_unique<EditTool>(std::move(data));
 }
 

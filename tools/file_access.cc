@@ -136,6 +136,11 @@ FileRead ReadFileFor(const ToolContext& context, const ToolData& data, const std
   return out;
 }
 
+base::StatusOr<SharedToolData> LoadShared(std::string_view id) {
+  HF_ASSIGN_OR_RETURN(ToolData data, ToolData::Load(id));
+  return std::make_shared<const ToolData>(std::move(data));  // shared as SharedToolData says
+}
+
 base::Sha256Digest HashOfText(std::string_view bytes) {
   return base::Sha256Of(std::as_bytes(std::span(bytes)));
 }

@@ -69,6 +69,11 @@ Seen SeenOf(const ToolContext& context, const std::string& path,
 using FileBody = absl::AnyInvocable<ToolResult(const ToolContext& context, CallGate& gate)>;
 std::unique_ptr<RunningCall> StartFileCall(const ToolContext& context, FileBody body, Done done);
 
+// Shared with the calls under way, which may outlive their tool.
+using SharedToolData = std::shared_ptr<const ToolData>;
+// Of a built-in file.
+base::StatusOr<SharedToolData> LoadShared(std::string_view id);
+
 // What a cancelled body returns; nobody sees it.
 inline ToolResult NothingDone() { return {.status = ToolStatus::kCancelled}; }
 

@@ -72,7 +72,8 @@ void NanoOutput::Keep(std::string_view text) {
   total_bytes_ += text.size();
   head_ += text.substr(0, bytes_max_ - head_.size());
   tail_ += text.substr(text.size() - std::min(text.size(), bytes_max_));
-  if (tail_.size() > bytes_max_) tail_.erase(0, tail_.size() - bytes_max_ / 2);
+  // One byte more than is shown, which tells whether what is shown begins within a character.
+  if (tail_.size() > bytes_max_) tail_.erase(0, tail_.size() - bytes_max_ / 2 - 1);
 }
 
 std::string_view NanoOutput::head() const {

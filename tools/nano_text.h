@@ -51,7 +51,7 @@ class NanoOutput final : public sandbox::OutputSink {
   const size_t bytes_max_;
   Utf8Repairer repairer_;
   std::string head_;  // the first bytes_max
-  std::string tail_;  // the last, between half of bytes_max and all of it
+  std::string tail_;  // the last, more than half of bytes_max of them
   uint64_t total_bytes_ = 0;
 };
 

@@ -67,7 +67,7 @@ class PermissionPolicy {
   // {"default": "by_reach" | "ask" | "deny",
   //  "rules": [{"permission": "deny", "tool": "bash", "command": "rm *", "matches": ["rm -r x"],
   //  "no_matches": ["ls"]},
-  //            {"permission": "allow", "tool": "write", "path": "docs/**", "matches": ["docs/a.md"]},
+  //            {"permission": "allow", "tool": "write", "path": "notes/**", "matches": ["notes/a"]},
   //            {"permission": "ask", "tool": "github__*"}]}
   // A subject is a "command", a "path" or a "text". InvalidArgument as Make, and for what else is in it.
   static base::StatusOr<PermissionPolicy> Parse(std::string_view json);

@@ -18,7 +18,7 @@ struct ReadArguments {
 
 class ReadTool final : public Tool {
  public:
-  explicit ReadTool(ToolData data) : data_(std::make_shared<const ToolData>(std::move(data))) {}
+  explicit ReadTool(SharedToolData data) : data_(std::move(data)) {}
 
   const ToolSpec& spec() const override { return data_->spec(); }
   CallTraits Traits(const ToolContext& context, const nlohmann::json&) const override {
@@ -63,7 +63,7 @@ class ReadTool final : public Tool {
     if (lines.empty()) return data.result("empty").Fill({{"path", file.path}});
     if (read.offset > lines.size()) {
       return data.result("beyond").Fill(
-          {{"path", file.path}, {"lines", total}, {"offset", std::to_string(read.offset)}});
+          {{"path", file.path}, {"total", total}, {"offset", std::to_string(read.offset)}});
     }
     const size_t bytes_max = static_cast<size_t>(data.limit("result_bytes_max"));
     const uint64_t end = read.offset - 1 + std::min<uint64_t>(read.limit, lines.size() - (read.offset - 1));
@@ -92,13 +92,13 @@ class ReadTool final : public Tool {
     return data.result("line").Fill({{"line", std::to_string(number)}, {"text", shown}});
   }
 
-  const std::shared_ptr<const ToolData> data_;  // shared with calls that outlive the tool's session
+  const SharedToolData data_;
 };
 
 }  // namespace
 
 base::StatusOr<std::unique_ptr<Tool>> MakeReadTool() {
-  HF_ASSIGN_OR_RETURN(ToolData data, ToolData::Load("read@2"));
+  HF_ASSIGN_OR_RETURN(SharedToolData data, LoadShared("read@2"));
   return std::make_unique<ReadTool>(std::move(data));
 }
 

@@ -74,7 +74,8 @@ base::StatusOr<ToolData> ToolData::Parse(std::string_view text) {
   std::tie(data.spec_.name, data.spec_.version) = name_version;
   data.spec_.function = FunctionLine(text);
   const json line = json::parse(data.spec_.function, nullptr, /*allow_exceptions=*/false);
-  if (!file.contains("function") || line != file["function"]) return Bad(id + ": function: not on one line");
+  if (line.is_discarded() || !file.contains("function") || line != file["function"])
+    return Bad(id + ": function: not on one line");
   if (!line.is_object() || line.value("name", json()) != data.spec_.name) {
     return Bad(id + ": function: has another name");
   }

@@ -14,7 +14,7 @@ constexpr uint32_t kNewFileMode = 0644;
 
 class WriteTool final : public Tool {
  public:
-  explicit WriteTool(ToolData data) : data_(std::make_shared<const ToolData>(std::move(data))) {}
+  explicit WriteTool(SharedToolData data) : data_(std::move(data)) {}
 
   const ToolSpec& spec() const override { return data_->spec(); }
   CallTraits Traits(const ToolContext& context, const nlohmann::json&) const override {
@@ -75,13 +75,13 @@ class WriteTool final : public Tool {
     return result;
   }
 
-  const std::shared_ptr<const ToolData> data_;  // shared with calls that outlive the tool's session
+  const SharedToolData data_;
 };
 
 }  // namespace
 
 base::StatusOr<std::unique_ptr<Tool>> MakeWriteTool() {
-  HF_ASSIGN_OR_RETURN(ToolData data, ToolData::Load("write@1"));
+  HF_ASSIGN_OR_RETURN(SharedToolData data, LoadShared("write@1"));
   return std::make_unique<WriteTool>(std::move(data));
 }
 
