@@ -138,7 +138,8 @@ def random_command(rng, files):
     simple = ["true", "false", "exit 7", "kill -9 $$", "seq 2000", "seq 100000 | head -c 2048", "seq 9999 | head -c 2049",
               "printf 'no newline'", "printf 'a\\377b\\303'", "echo out; echo err >&2; exit 3", "nosuchcommand 2>/dev/null",
               "yes Größe | head -c 5001", "printf '\\342\\202'; yes € | head -n 3000", f"cat < {quoted}", f"wc -c < {quoted}",
-              f"test -f {quoted} && echo there", "head -c 100000 /dev/zero | tr '\\0' z"]
+              f"test -f {quoted} && echo there", "head -c 100000 /dev/zero | tr '\\0' z",
+              f"yes 'a€ß' | head -c {rng.randint(2040, 6000)}"]
     if rng.random() < 0.2:
         return f"printf 'alpha added\\n' >> {quoted}", (path, b"alpha added\n")
     return rng.choice(simple), None
