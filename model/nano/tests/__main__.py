@@ -1,6 +1,6 @@
 """Runs nano's tests, or those of the parts named; a part whose needs are not installed is skipped, aloud.
 
-    /usr/bin/python3 -m model.nano.tests [data|teacher|swaps|parts|fused|golden ...]
+    /usr/bin/python3 -m model.nano.tests [data|teacher|swaps|parts|fused|golden|checkpoint ...]
 """
 
 import importlib
@@ -10,7 +10,7 @@ import unittest
 
 def main() -> int:
     suite = unittest.TestSuite()
-    for part in sys.argv[1:] or ["data", "teacher", "swaps", "parts", "fused", "golden"]:
+    for part in sys.argv[1:] or ["data", "teacher", "swaps", "parts", "fused", "golden", "checkpoint"]:
         try:
             module = importlib.import_module(f"model.nano.tests.{part}_test")
         except unittest.SkipTest as reason:
