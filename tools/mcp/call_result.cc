@@ -62,8 +62,9 @@ void AddLines(std::string& text, const std::string& more) {
 bool IsSaidInText(const Json& structured, const Json& content) {
   return std::any_of(content.begin(), content.end(), [&](const Json& block) {
     const std::string_view text = TextAt(block, "text");
-    return TextAt(block, "type") == "text" && ShapeOf(text).depth <= kMessageDepthMax &&
-           Json::parse(text, nullptr, false) == structured;
+    const Shape shape = ShapeOf(text);
+    return TextAt(block, "type") == "text" && shape.depth <= kMessageDepthMax &&
+           shape.values <= kMessageValuesMax && Json::parse(text, nullptr, false) == structured;
   });
 }
 

@@ -13,9 +13,8 @@ namespace holdfast::tools {
 
 class McpServer::Impl {
  public:
-  explicit Impl(std::shared_ptr<mcp::ServerCore> c) : core(std::move(c)) {}
-  // Shared with the tools that were made, which hold it weakly, and with what is under way.
-  const std::shared_ptr<mcp::ServerCore> core;
+  explicit Impl(mcp::ServerRef c) : core(std::move(c)) {}
+  const mcp::ServerRef core;
   mutable std::string catalogue;  // as text, once it is known
 };
 
@@ -43,7 +42,7 @@ base::StatusOr<std::unique_ptr<McpServer>> McpServer::Make(McpServerConfig confi
         return std::make_unique<mcp::SandboxTransport>(*executor, *sandbox, policy, command, bounds);
       },
       .observer = std::move(place.observer)};
-  auto core = std::make_shared<mcp::ServerCore>(std::move(config), std::move(world), std::move(known));
+  auto core = mcp::ServerCore::Make(std::move(config), std::move(world), std::move(known));
   return std::unique_ptr<McpServer>(new McpServer(std::make_unique<Impl>(std::move(core))));
 }
 

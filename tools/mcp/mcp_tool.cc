@@ -34,7 +34,7 @@ class McpCall final : public RunningCall {
 
 class McpTool final : public Tool {
  public:
-  McpTool(const std::shared_ptr<ServerCore>& server, const CatalogueTool& tool)
+  McpTool(const ServerRef& server, const CatalogueTool& tool)
       : server_(server), server_name_(server->config().name), name_(tool.name) {
     spec_.name = FunctionName(server_name_, tool.name);
     spec_.function = tool.function;
@@ -57,7 +57,7 @@ class McpTool final : public Tool {
 
   std::unique_ptr<RunningCall> Start(const ToolContext& context, const nlohmann::json& arguments,
                                      Done done) override {
-    const std::shared_ptr<ServerCore> server = server_.lock();
+    const ServerRef server = server_.lock();
     if (server == nullptr) {
       done(Unavailable(server_name_, "is stopped"));
       return nullptr;
@@ -79,7 +79,7 @@ class McpTool final : public Tool {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Tool>> MakeTools(const std::shared_ptr<ServerCore>& server) {
+std::vector<std::unique_ptr<Tool>> MakeTools(const ServerRef& server) {
   std::vector<std::unique_ptr<Tool>> tools;
   if (!server->catalogue().has_value()) return tools;
   for (const CatalogueTool& tool : server->catalogue()->tools) {

@@ -14,6 +14,6 @@ namespace holdfast::tools::mcp {
 //
 // A call is taken for effectful and for reaching beyond the session, whatever the server says of its tools,
 // unless the operator trusts what it says: then its read-only and idempotent ones are.
-std::vector<std::unique_ptr<Tool>> MakeTools(const std::shared_ptr<ServerCore>& server);
+std::vector<std::unique_ptr<Tool>> MakeTools(const ServerRef& server);
 
 }  // namespace holdfast::tools::mcp

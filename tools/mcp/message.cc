@@ -78,11 +78,15 @@ Shape ShapeOf(std::string_view text) {
       case '{':
       case '[':
         shape.depth = std::max(shape.depth, ++depth);
+        ++shape.values;
         level() = 0;
         break;
       case '}':
       case ']':
         if (depth > 0) --depth;
+        break;
+      case ',':
+        ++shape.values;
         break;
       case ':':
         shape.members_max = std::max(shape.members_max, ++level());
@@ -105,7 +109,9 @@ base::StatusOr<Message> ParseMessage(std::string_view line) {
   if (start == std::string_view::npos) return InvalidArgument("an empty line");
   if (line[start] == '[') return InvalidArgument("a batch");
   if (line[start] != '{') return InvalidArgument("not a JSON object");
-  if (ShapeOf(line).depth > kMessageDepthMax) return InvalidArgument("nested too deeply");
+  const Shape shape = ShapeOf(line);
+  if (shape.depth > kMessageDepthMax) return InvalidArgument("nested too deeply");
+  if (shape.values > kMessageValuesMax) return InvalidArgument("too many values");
   Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (object.is_discarded() || !object.is_object()) return InvalidArgument("malformed JSON");
   if (TextAt(object, "jsonrpc") != "2.0") return InvalidArgument("not JSON-RPC 2.0");

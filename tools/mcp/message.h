@@ -1,8 +1,7 @@
 // One message of JSON-RPC 2.0 as MCP uses it: read from a line that a server wrote, written as a line for it.
 //
 // What a server writes is hostile input. A line is looked over before it is parsed: nesting and the number of
-// members of an object are bounded, so that neither parsing nor printing nor freeing a value costs more than
-// its size.
+// values are bounded, so that parsing, printing and freeing are cheap.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +18,7 @@ namespace holdfast::tools::mcp {
 using Json = nlohmann::json;
 
 inline constexpr size_t kMessageDepthMax = 64;
+inline constexpr size_t kMessageValuesMax = 1 << 19;  // each costs some 50 bytes, however short it is
 
 // Codes of errors. The last three are what a server of the modern era answers, and nobody else.
 inline constexpr int64_t kMethodNotFound = -32601;
@@ -45,13 +45,15 @@ struct Message {
 };
 
 // InvalidArgument, saying what is wrong in a few words that hold nothing of the line, for what is not one
-// message: malformed JSON or UTF-8, a batch, values nested deeper than kMessageDepthMax.
+// message: malformed JSON or UTF-8, a batch, values nested deeper than kMessageDepthMax or more of them than
+// kMessageValuesMax.
 base::StatusOr<Message> ParseMessage(std::string_view line);
 
-// How deep brackets nest, and the most members of an object: bounds the cost of a value without parsing it.
-// Text that is not JSON gives some numbers.
+// How deep brackets nest, how many values there are at most, and the most members of an object: bounds the
+// cost of a value without parsing it. Text that is not JSON gives some numbers.
 struct Shape {
   size_t depth = 0;
+  size_t values = 0;
   size_t members_max = 0;
 };
 Shape ShapeOf(std::string_view text);

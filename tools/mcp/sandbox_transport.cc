@@ -16,6 +16,7 @@ namespace {
 // Taken in one task, before other tasks of the control lane have their turn.
 constexpr size_t kLinesATask = 256;
 constexpr size_t kBytesATask = 1 << 20;
+constexpr size_t kLineOverhead = 64;  // what a waiting line costs beside its bytes
 
 }  // namespace
 
@@ -76,7 +77,7 @@ class SandboxTransport::Pipe : public std::enable_shared_from_this<Pipe> {
       part.lines.push_back(std::move(lines_.front()));
       lines_.pop_front();
     }
-    waiting_bytes_ -= bytes + part.lines.size();
+    waiting_bytes_ -= bytes + part.lines.size() * kLineOverhead;
     if (!lines_.empty()) {
       Wake();
     } else {
@@ -101,9 +102,35 @@ class SandboxTransport::Pipe : public std::enable_shared_from_this<Pipe> {
 
   SandboxTransport* owner;  // control lane only; null once it is gone
 
+  // What the job writes to, on the supervisor's thread.
+  struct OutputSink final : sandbox::OutputSink {
+    explicit OutputSink(Pipe& p) : pipe(p) {}
+    base::Status Append(std::span<const std::byte> bytes) override {
+      if (pipe.TakeOutput(Text(bytes))) return absl::OkStatus();
+      return base::ResourceExhausted("mcp: nothing is taken any more");
+    }
+    base::StatusOr<std::string> Finish(const base::Sha256Digest&, uint64_t) override { return std::string(); }
+    Pipe& pipe;
+  };
+  struct ErrorSink final : sandbox::OutputSink {
+    explicit ErrorSink(Pipe& p) : pipe(p) {}
+    base::Status Append(std::span<const std::byte> bytes) override {
+      pipe.TakeError(Text(bytes));
+      return absl::OkStatus();
+    }
+    base::StatusOr<std::string> Finish(const base::Sha256Digest&, uint64_t) override { return std::string(); }
+    Pipe& pipe;
+  };
+  OutputSink output{*this};
+  ErrorSink error{*this};
+
  private:
+  static std::string_view Text(std::span<const std::byte> bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
   void Push(std::string line) {
-    waiting_bytes_ += line.size() + 1;  // empty lines cost too
+    waiting_bytes_ += line.size() + kLineOverhead;
     lines_.push_back(std::move(line));
   }
 
@@ -130,36 +157,9 @@ class SandboxTransport::Pipe : public std::enable_shared_from_this<Pipe> {
   bool closed_ = false;
 };
 
-class SandboxTransport::Sink final : public sandbox::OutputSink {
- public:
-  Sink(Pipe& pipe, sandbox::ErrorStream which) : pipe_(pipe), which_(which) {}
-
-  base::Status Append(std::span<const std::byte> bytes) override {
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    if (which_ == sandbox::ErrorStream::kSeparate) {
-      pipe_.TakeError(text);
-      return absl::OkStatus();
-    }
-    if (pipe_.TakeOutput(text)) return absl::OkStatus();
-    return base::ResourceExhausted("mcp: nothing is taken any more");
-  }
-  base::StatusOr<std::string> Finish(const base::Sha256Digest&, uint64_t) override { return std::string(); }
-
- private:
-  Pipe& pipe_;
-  const sandbox::ErrorStream which_;
-};
-
-// Destroyed in the reverse order: the job, its session, then what the job may still write to.
+// Destroyed in the reverse order: the job, its session, then what the job writes to.
 struct SandboxTransport::Process {
-  explicit Process(std::shared_ptr<Pipe> p)
-      : pipe(std::move(p)),
-        output(std::make_shared<Sink>(*pipe, sandbox::ErrorStream::kWithOutput)),
-        error(std::make_shared<Sink>(*pipe, sandbox::ErrorStream::kSeparate)) {}
-
-  std::shared_ptr<Pipe> pipe;
-  // Shared with the callback of the job's end, which is the last to use them.
-  std::shared_ptr<Sink> output, error;
+  PipeRef pipe;
   std::unique_ptr<sandbox::Session> session;
   std::unique_ptr<sandbox::Job> job;
 };
@@ -170,7 +170,7 @@ SandboxTransport::SandboxTransport(base::Executor& executor, sandbox::Sandbox& s
       sandbox_(sandbox),
       policy_(std::move(policy)),
       command_(std::move(command)),
-      pipe_(std::make_shared<Pipe>(executor, bounds, this)) {}
+      pipe_(new Pipe(executor, bounds, this)) {}
 
 SandboxTransport::~SandboxTransport() {
   pipe_->Close();
@@ -203,24 +203,22 @@ void SandboxTransport::Start(TransportEvents events) {
 
 base::StatusOr<std::unique_ptr<SandboxTransport::Process>> SandboxTransport::StartProcess(
     sandbox::Sandbox& sandbox, const sandbox::Policy& policy, const sandbox::Command& command,
-    const std::shared_ptr<Pipe>& pipe) {
+    const PipeRef& pipe) {
   HF_RETURN_IF_ERROR(base::RealFileSystem().CreateDirectories(policy.workspace.host));
-  auto process = std::make_unique<Process>(pipe);
+  auto process = std::make_unique<Process>();
+  process->pipe = pipe;
   HF_ASSIGN_OR_RETURN(process->session, sandbox.Open(policy));
   sandbox::RunOptions options;
   options.output = {.head_bytes = 0, .tail_bytes = 0, .ring_bytes = 1, .spill_bytes_max = UINT64_MAX};
-  options.spill = process->output.get();
-  options.error_spill = process->error.get();
-  options.on_end = [pipe, output = process->output, error = process->error](const sandbox::Outcome& outcome) {
+  options.spill = &pipe->output;
+  options.error_spill = &pipe->error;
+  options.on_end = [pipe](const sandbox::Outcome& outcome) {
     pipe->TakeEnd("ended: " + sandbox::Describe(outcome));
   };
   base::StatusOr<std::unique_ptr<sandbox::Job>> job = process->session->Start(command, std::move(options));
   if (!job.ok()) {
-    // A broker that does not answer may have started it all the same: the sinks are left to it.
-    if (job.status().code() == absl::StatusCode::kUnavailable) {
-      new std::pair(process->output, process->error);
-      new std::shared_ptr<Pipe>(pipe);
-    }
+    // A broker that does not answer may have started it all the same: the sinks are left to it, for good.
+    if (job.status().code() == absl::StatusCode::kUnavailable) new PipeRef(pipe);
     return job.status();
   }
   process->job = *std::move(job);
@@ -240,7 +238,7 @@ void SandboxTransport::TakeProcess(base::StatusOr<std::unique_ptr<Process>> proc
 
 void SandboxTransport::Drain() {
   if (process_ == nullptr) return;  // what is there comes after `started`
-  const std::shared_ptr<Pipe> pipe = pipe_;
+  const PipeRef pipe = pipe_;
   Pipe::Part part = pipe->Take();
   for (const std::string& line : part.lines) {
     if (pipe->owner == nullptr) return;

@@ -31,15 +31,16 @@ class SandboxTransport final : public Transport {
 
  private:
   class Pipe;
+  // Shared with the supervisor's thread and with what was posted, which may outlive the transport.
+  using PipeRef = std::shared_ptr<Pipe>;
   struct Process;
-  class Sink;
 
   void TakeProcess(base::StatusOr<std::unique_ptr<Process>> process);
   void Drain();
   static base::StatusOr<std::unique_ptr<Process>> StartProcess(sandbox::Sandbox& sandbox,
                                                                const sandbox::Policy& policy,
                                                                const sandbox::Command& command,
-                                                               const std::shared_ptr<Pipe>& pipe);
+                                                               const PipeRef& pipe);
   static void Release(base::Executor& executor, std::unique_ptr<Process> process);
 
   base::Executor& executor_;
@@ -47,8 +48,7 @@ class SandboxTransport final : public Transport {
   const sandbox::Policy policy_;
   const sandbox::Command command_;
   TransportEvents events_;
-  // Shared with the supervisor's thread and with what was posted, which outlive this.
-  const std::shared_ptr<Pipe> pipe_;
+  const PipeRef pipe_;
   std::unique_ptr<Process> process_;
 };
 

@@ -23,6 +23,10 @@ ServerCore::ServerCore(McpServerConfig config, World world, std::optional<Catalo
       catalogue_(std::move(catalogue)),
       era_(config_.era) {}
 
+ServerRef ServerCore::Make(McpServerConfig config, World world, std::optional<Catalogue> catalogue) {
+  return ServerRef(new ServerCore(std::move(config), std::move(world), std::move(catalogue)));
+}
+
 ServerCore::~ServerCore() { Kill(); }
 
 std::string ServerCore::Named(std::string_view why) const {
@@ -118,7 +122,7 @@ void ServerCore::OnAgreed(base::StatusOr<Agreement> agreement) {
     LetGo();
     // A task later, so that the old process is asked to end before the new one takes its place.
     return world_.executor.PostResult(base::Lane::kControl, [weak = weak_from_this()] {
-      const std::shared_ptr<ServerCore> self = weak.lock();
+      const ServerRef self = weak.lock();
       if (self != nullptr && self->state_ == State::kStarting && self->run_ == nullptr) self->Begin();
     });
   }

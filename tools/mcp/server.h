@@ -33,8 +33,11 @@
 
 namespace holdfast::tools::mcp {
 
-// Control lane only. Shared, because tools and what was posted may outlive the session's handle: they find it
-// closed, or gone.
+class ServerCore;
+// Shared, because tools and what was posted may outlive the session's handle: they find it closed, or gone.
+using ServerRef = std::shared_ptr<ServerCore>;
+
+// Control lane only.
 class ServerCore : public std::enable_shared_from_this<ServerCore> {
  public:
   struct World {
@@ -44,7 +47,8 @@ class ServerCore : public std::enable_shared_from_this<ServerCore> {
     McpObserver observer;
   };
 
-  ServerCore(McpServerConfig config, World world, std::optional<Catalogue> catalogue);
+  // `catalogue`: of the session; none when it has yet to be listed.
+  static ServerRef Make(McpServerConfig config, World world, std::optional<Catalogue> catalogue);
   ~ServerCore();
 
   // As McpServer.
@@ -70,6 +74,8 @@ class ServerCore : public std::enable_shared_from_this<ServerCore> {
   void Abandon(CallNumber number);
 
  private:
+  ServerCore(McpServerConfig config, World world, std::optional<Catalogue> catalogue);
+
   enum class State { kStopped, kBackingOff, kStarting, kReady, kGivenUp, kClosing, kClosed };
 
   struct Waiting {
@@ -102,7 +108,7 @@ class ServerCore : public std::enable_shared_from_this<ServerCore> {
   template <typename F>
   auto OfThisRun(F f) {
     return [weak = weak_from_this(), number = run_->number, f](auto&&... arguments) {
-      const std::shared_ptr<ServerCore> self = weak.lock();
+      const ServerRef self = weak.lock();
       if (self == nullptr || self->run_ == nullptr || self->run_->number != number) return;
       f(*self, std::forward<decltype(arguments)>(arguments)...);
     };

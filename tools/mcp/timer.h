@@ -44,7 +44,7 @@ class Timer {
  private:
   base::Executor* executor_ = nullptr;
   base::TimerId timer_{0};
-  std::shared_ptr<base::Task> task_;
+  std::shared_ptr<base::Task> task_;  // shared with what was posted
 };
 
 inline base::MonotonicTime Later(base::MonotonicTime from, int64_t ms) {

@@ -60,7 +60,7 @@ TEST(ConfigTest, ConfigurationOfOtherProgramsIsTakenAsItIs) {
 TEST(ConfigTest, OwnFieldsStandBeside) {
   const auto configs = Parse(R"({"mcpServers": {"x": {"command": "c", "holdfast": {
     "network": "host", "trust_annotations": true, "era": "legacy", "tools": ["a", "b"],
-    "mounts": [{"host": "/data", "inside": "/mnt/data", "access": "write", "required": false}, {"host": "/src"}],
+    "mounts": [{"host": "/data", "inside": "/data", "access": "write", "required": false}, {"host": "/src"}],
     "limits": {"memory_bytes": 1073741824, "processes": 64},
     "timeouts": {"call_ms": 1000, "shutdown_ms": 100}}}}})");
   ASSERT_TRUE(configs.ok()) << configs.status();
@@ -70,7 +70,7 @@ TEST(ConfigTest, OwnFieldsStandBeside) {
   EXPECT_EQ(config.era, McpEra::kLegacy);
   EXPECT_THAT(*config.tools, ElementsAre("a", "b"));
   ASSERT_THAT(config.mounts, SizeIs(2));
-  EXPECT_EQ(config.mounts[0].inside, "/mnt/data");
+  EXPECT_EQ(config.mounts[0].inside, "/data");
   EXPECT_EQ(config.mounts[0].access, sandbox::Access::kReadWrite);
   EXPECT_FALSE(config.mounts[0].required);
   EXPECT_EQ(config.mounts[1].access, sandbox::Access::kReadOnly);

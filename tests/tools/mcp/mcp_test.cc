@@ -57,12 +57,13 @@ class McpTest : public testing::Test {
 
   // Runs on the control lane, and waits.
   void Sync(std::function<void()> task) {
-    std::promise<void> done;
-    executor_.PostResult(base::Lane::kControl, [&] {
+    // Shared with the task, which is still in set_value when the waiting thread goes on.
+    auto done = std::make_shared<std::promise<void>>();
+    executor_.PostResult(base::Lane::kControl, [&task, done] {
       task();
-      done.set_value();
+      done->set_value();
     });
-    done.get_future().wait();
+    done->get_future().wait();
   }
 
   base::MonotonicTime InMs(int64_t ms) { return {base::RealClock().MonotonicNow().ns + ms * kMs}; }
@@ -98,6 +99,7 @@ class McpTest : public testing::Test {
   }
 
   base::Status Open(int64_t deadline_ms = 60'000) {
+    // Shared, as in Sync.
     auto done = std::make_shared<std::promise<base::Status>>();
     executor_.PostResult(base::Lane::kControl, [&, done] {
       server_->Open(InMs(deadline_ms), [done](base::Status status) { done->set_value(std::move(status)); });
@@ -289,7 +291,10 @@ TEST_F(McpTest, FloodOfStandardErrorHoldsNothingUp) {
 }
 
 TEST_F(McpTest, FloodsOfOutputEndTheServer) {
-  for (const char* mode : {"floods_output", "floods_garbage", "huge_line"}) {
+  config_.bounds.message_bytes_max = 1 << 20;
+  config_.bounds.waiting_bytes_max = 4 << 20;
+  config_.bounds.unasked_bytes_max = 4 << 20;
+  for (const char* mode : {"floods_output", "floods_garbage", "floods_newlines", "huge_line"}) {
     SCOPED_TRACE(mode);
     MakeAndOpen(mode);
     const ToolResult result = Call("append");
@@ -366,6 +371,7 @@ TEST_F(McpTest, ShutdownIsBoundedAndLeavesNoProcess) {
     ASSERT_TRUE(Open().ok());
     EXPECT_EQ(Echo("x"), "x");
     EXPECT_GE(Processes(), 1u);
+    // Shared, as in Sync.
     auto done = std::make_shared<std::promise<void>>();
     Sync([&] { server_->Shutdown([done] { done->set_value(); }); });
     EXPECT_EQ(done->get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);

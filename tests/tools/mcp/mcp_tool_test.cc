@@ -31,7 +31,7 @@ class McpToolTest : public testing::Test {
 
   const std::vector<std::unique_ptr<Tool>>& Tools() {
     if (core_ == nullptr) {
-      core_ = std::make_shared<ServerCore>(
+      core_ = ServerCore::Make(
           config_, ServerCore::World{world_.executor, world_.clock, world_.Factory(), nullptr}, std::nullopt);
       EXPECT_THAT(MakeTools(core_), SizeIs(0)) << "not known yet";
       core_->Open({INT64_MAX}, [](base::Status status) { EXPECT_TRUE(status.ok()) << status; });
@@ -61,7 +61,7 @@ class McpToolTest : public testing::Test {
 
   ScriptedWorld world_;
   McpServerConfig config_;
-  std::shared_ptr<ServerCore> core_;
+  ServerRef core_;
   std::vector<std::unique_ptr<Tool>> tools_;
 };
 
@@ -136,9 +136,9 @@ TEST_F(McpToolTest, CallIsHarmlessWhenItWasNeverSentOrOnlyReads) {
 
 TEST_F(McpToolTest, CallThatWaitsForAStartIsHarmlessOnceCancelled) {
   Tools();
-  core_ = std::make_shared<ServerCore>(
-      config_, ServerCore::World{world_.executor, world_.clock, world_.Factory(), nullptr},
-      core_->catalogue());
+  core_ =
+      ServerCore::Make(config_, ServerCore::World{world_.executor, world_.clock, world_.Factory(), nullptr},
+                       core_->catalogue());
   tools_ = MakeTools(core_);
   std::optional<ToolResult> result;
   const auto call =

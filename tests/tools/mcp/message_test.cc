@@ -101,9 +101,16 @@ TEST(MessageTest, NestingIsBounded) {
   EXPECT_EQ(WhyNot(nested(1'000'000)), "nested too deeply");
 }
 
+TEST(MessageTest, NumberOfValuesIsBounded) {
+  std::string empty = "[]";
+  for (size_t i = 0; i < kMessageValuesMax / 2; ++i) empty += ",[]";
+  EXPECT_EQ(WhyNot(R"({"jsonrpc":"2.0","id":1,"result":[)" + empty + "]}"), "too many values");
+}
+
 TEST(MessageTest, ShapeCountsWhatStandsOutsideStrings) {
   EXPECT_EQ(ShapeOf(R"({"a":[1,2,{"b":"}}{{[[\"::"}],"c":1})").depth, 3u);
   EXPECT_EQ(ShapeOf(R"({"a:::":1,"b":{"c":1,"d":1,"e":1}})").members_max, 3u);
+  EXPECT_EQ(ShapeOf(R"([1,"a,b",{}])").values, 4u);
   EXPECT_EQ(ShapeOf("]]]}}}").depth, 0u);
   EXPECT_EQ(ShapeOf("\"\\").depth, 0u);
 }

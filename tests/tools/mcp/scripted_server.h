@@ -47,7 +47,7 @@ class ScriptedServer final : public Transport {
   ScriptedWorld& world_;
   const size_t run_;
   TransportEvents events_;
-  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // shared only weakly, with what is to come
 };
 
 class ScriptedWorld {

@@ -32,7 +32,7 @@ class ServerTest : public testing::Test {
 
   ServerCore& Core() {
     if (core_ == nullptr) {
-      core_ = std::make_shared<ServerCore>(
+      core_ = ServerCore::Make(
           config_,
           ServerCore::World{.executor = world_.executor,
                             .clock = world_.clock,
@@ -101,7 +101,7 @@ class ServerTest : public testing::Test {
   McpServerConfig config_;
   std::optional<Catalogue> pinned_;
   std::vector<McpNote> notes_;
-  std::shared_ptr<ServerCore> core_;
+  ServerRef core_;
 };
 
 // --- opening ----------------------------------------------------------------------------------------
@@ -759,7 +759,7 @@ TEST_F(ServerTest, EveryCallEndsOnceByItsDeadlineWhateverTheServerDoes) {
     McpServerConfig config = config_;
     config.bounds.restarts_max = 1'000;
     config.bounds.backoff_ms_max = 2'000;
-    auto core = std::make_shared<ServerCore>(
+    auto core = ServerCore::Make(
         config, ServerCore::World{world.executor, world.clock, world.Factory(), [](const McpNote&) {}},
         std::nullopt);
     struct Seen {

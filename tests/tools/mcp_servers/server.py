@@ -175,6 +175,12 @@ class FloodsGarbage(Server):
             write_raw(b"Listening on stdio...\n" * 1000)
 
 
+class FloodsNewlines(Server):
+    def on_tools_call(self, request):
+        while True:
+            write_raw(b"\n" * 1_000_000)
+
+
 class HugeLine(Server):
     def on_tools_call(self, request):
         write_raw(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"' % request["id"])
@@ -286,6 +292,7 @@ MODES = {
     "floods_errors": FloodsErrors,
     "floods_output": FloodsOutput,
     "floods_garbage": FloodsGarbage,
+    "floods_newlines": FloodsNewlines,
     "huge_line": HugeLine,
     "answers_after_cancel": AnswersAfterCancel,
     "answers_twice": AnswersTwice,
