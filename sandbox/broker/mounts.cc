@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <initializer_list>
+#include <utility>
 
 namespace holdfast::sandbox {
 namespace {
@@ -101,49 +102,50 @@ Descriptor RootBuilder::Open(std::string_view path, int flags) {
       static_cast<int>(syscall(SYS_openat2, root_, std::string(path).c_str(), &how, sizeof(how))));
 }
 
-bool RootBuilder::MakeDirectory(std::string_view path) {
-  for (size_t end = 0; end != std::string_view::npos;) {
-    end = path.find('/', end + 1);
-    const std::string_view prefix = path.substr(0, end);
-    const size_t slash = prefix.rfind('/');
-    const std::string name(prefix.substr(slash + 1));
-    if (name.empty()) continue;
-    const Descriptor parent = Open(slash == 0 ? "/" : prefix.substr(0, slash), O_PATH | O_DIRECTORY);
-    if (!parent.valid()) return false;
-    if (mkdirat(parent.get(), name.c_str(), 0755) != 0 && errno != EEXIST) return false;
+bool RootBuilder::OpenParent(std::string_view path, std::string& name) {
+  const size_t slash = path.rfind('/');
+  const std::string_view directory = slash == 0 ? path.substr(0, 1) : path.substr(0, slash);
+  name = path.substr(slash + 1);
+  if (parent_.valid() && directory == parent_path_) return true;
+  Descriptor found = Open(directory, O_PATH | O_DIRECTORY);
+  if (!found.valid()) {
+    if (directory == "/" || !MakeDirectory(directory)) return false;
+    found = Open(directory, O_PATH | O_DIRECTORY);
   }
-  return true;
+  parent_ = std::move(found);
+  parent_path_ = directory;
+  return parent_.valid();
+}
+
+bool RootBuilder::MakeDirectory(std::string_view path) {
+  std::string name;
+  return OpenParent(path, name) && (mkdirat(parent_.get(), name.c_str(), 0755) == 0 || errno == EEXIST);
 }
 
 bool RootBuilder::MakeFile(std::string_view path, std::string_view content) {
-  const size_t slash = path.rfind('/');
-  if (!MakeDirectory(path.substr(0, slash))) return false;
-  const Descriptor parent = Open(slash == 0 ? "/" : path.substr(0, slash), O_PATH | O_DIRECTORY);
-  if (!parent.valid()) return false;
-  const std::string name(path.substr(slash + 1));
+  std::string name;
+  if (!OpenParent(path, name)) return false;
   const Descriptor file(
-      openat(parent.get(), name.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644));
+      openat(parent_.get(), name.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644));
   return file.valid() &&
          write(file.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size());
 }
 
 bool RootBuilder::MakeLink(std::string_view path, const std::string& target) {
-  const size_t slash = path.rfind('/');
-  if (!MakeDirectory(path.substr(0, slash))) return false;
-  const Descriptor parent = Open(slash == 0 ? "/" : path.substr(0, slash), O_PATH | O_DIRECTORY);
-  return parent.valid() &&
-         (symlinkat(target.c_str(), parent.get(), std::string(path.substr(slash + 1)).c_str()) == 0 ||
-          errno == EEXIST);
+  std::string name;
+  return OpenParent(path, name) &&
+         (symlinkat(target.c_str(), parent_.get(), name.c_str()) == 0 || errno == EEXIST);
 }
 
 bool RootBuilder::Attach(int mount, std::string_view path, bool directory) {
-  Descriptor target = Open(path, O_PATH);
-  if (!target.valid()) {
-    if (directory ? !MakeDirectory(path) : !MakeFile(path, "")) return false;
-    target = Open(path, O_PATH);
-  }
-  return target.valid() &&
-         move_mount(mount, "", target.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0;
+  std::string name;
+  if (!OpenParent(path, name)) return false;
+  const int made = directory ? mkdirat(parent_.get(), name.c_str(), 0755)
+                             : mknodat(parent_.get(), name.c_str(), S_IFREG | 0644, 0);
+  if (made != 0 && errno != EEXIST) return false;
+  if (move_mount(mount, "", parent_.get(), name.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0) return false;
+  if (parent_path_.starts_with(path)) parent_.Reset();  // what was open is covered now
+  return true;
 }
 
 bool AttachAt(int mount, const char* path) {

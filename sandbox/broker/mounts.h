@@ -54,7 +54,13 @@ class RootBuilder {
 
  private:
   Descriptor Open(std::string_view path, int flags);
+  // Opens the directory that holds `path`, which is made when absent, and splits off the last name. One after
+  // the other have the same: it is kept.
+  bool OpenParent(std::string_view path, std::string& name);
+
   const int root_;
+  std::string parent_path_;
+  Descriptor parent_;
 };
 
 // Attaches `mount` at an existing path.

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "sandbox/broker/kernel.h"
 #include "sandbox/broker/mounts.h"
 
 namespace holdfast::sandbox {
@@ -19,10 +20,11 @@ using wire::Failure;
 using wire::MountKind;
 using wire::Stage;
 
-constexpr char kLowerStage[] = "/.lower";
-constexpr char kLayerStage[] = "/.layer";
+constexpr char kLowerStage[] = "lower";
+constexpr char kLayerStage[] = "layer";
 constexpr uint64_t kRootBytes = 16 << 20;
 constexpr uint64_t kRootInodes = 8192;
+constexpr size_t kCopyBytesMax = 64 * 1024;
 constexpr const char* kDevices[] = {"null", "zero", "full", "random", "urandom", "tty"};
 
 // What of /proc speaks of the machine instead of the job. Directories and files are covered by an empty one,
@@ -40,6 +42,7 @@ struct Source {
   const wire::MountEntry* entry = nullptr;
   Descriptor mount;
   std::string link;  // the entry is a symbolic link to this
+  std::string copy;  // of a small file, instead of a mount
   bool directory = false;
 };
 
@@ -49,6 +52,17 @@ struct Sources {
   Descriptor workspace;
   Descriptor layer;
 };
+
+// A mount of its own for each small file of /etc would be a fifth of what a session costs. Nobody can write
+// to the copy: the root is read-only. Empty: not such a file.
+std::string CopyOf(const std::string& path, const struct stat& stat) {
+  std::string text;
+  if (!S_ISREG(stat.st_mode) || !path.starts_with("/etc/") ||
+      static_cast<size_t>(stat.st_size) > kCopyBytesMax)
+    return text;
+  if (!ReadText(path.c_str(), text, kCopyBytesMax + 1) || text.size() > kCopyBytesMax) text.clear();
+  return text;
+}
 
 // Opens one entry of the plan; an absent one that is not required leaves nothing in `source`.
 Failure TakeSource(const wire::MountEntry& entry, Source& source) {
@@ -71,6 +85,8 @@ Failure TakeSource(const wire::MountEntry& entry, Source& source) {
     source.entry = nullptr;  // a socket or a device in a list of files is none of the session's business
     return {};
   }
+  if (entry.kind == MountKind::kReadOnly) source.copy = CopyOf(entry.host, stat);
+  if (!source.copy.empty()) return {};
   source.mount =
       CloneMount(entry.host.c_str(), {.read_only = entry.kind != MountKind::kReadWrite, .follow = follow});
   if (!source.mount.valid()) return Fail(Stage::kSources, entry.host);
@@ -163,6 +179,8 @@ Failure FillSystem(RootBuilder& root, const Sources& sources) {
     bool good = true;
     if (!source.link.empty()) {
       good = root.MakeLink(inside, source.link);
+    } else if (!source.copy.empty()) {
+      good = root.MakeFile(inside, source.copy);
     } else {
       good = root.Attach(source.mount.get(), inside, source.directory);
     }
@@ -171,33 +189,26 @@ Failure FillSystem(RootBuilder& root, const Sources& sources) {
   return {};
 }
 
-Failure FillRoot(RootBuilder& root, const SessionStart& start, Sources& sources) {
-  const wire::SessionSpec& spec = start.spec;
-  if (Failure f = FillEtc(root); !f.ok()) return f;
-  if (Failure f = FillDevices(root, sources, spec); !f.ok()) return f;
-  // While the host's own is still in sight: the kernel gives a new one only to who sees a whole one already.
-  const Descriptor proc = NewInstance("proc", {});
-  if (!proc.valid() || !root.Attach(proc.get(), "/proc", true)) return Fail(Stage::kProc, "");
-  if (Failure f = AttachTmpfs(root, "/tmp", spec.tmp_bytes, spec.tmp_inodes, "1777"); !f.ok()) return f;
-  if (Failure f = AttachTmpfs(root, "/var/tmp", spec.tmp_bytes, spec.tmp_inodes, "1777"); !f.ok()) return f;
-  if (Failure f = AttachTmpfs(root, kHome, spec.home_bytes, spec.tmp_inodes, "0755"); !f.ok()) return f;
-  if (!root.MakeDirectory("/run")) return Fail(Stage::kRoot, "/run");
-  if (Failure f = FillSystem(root, sources); !f.ok()) return f;
-  const int workspace = start.broker_is_root ? start.workspace.get() : sources.workspace.get();
-  const int layer = start.broker_is_root ? start.layer.get() : sources.layer.get();
-  if (!spec.overlay) {
-    if (!root.Attach(workspace, spec.workspace_inside, true))
-      return Fail(Stage::kWorkspace, spec.workspace_inside);
-    return {};
+// The overlay's parts need paths while it is mounted. They get them in the host's tree, so that they go with
+// that: to detach them by themselves would wait, milliseconds each, for all readers of the mount table.
+Failure StageLayers(const Descriptor& stage, int lower, int layer) {
+  if (!stage.valid() || !AttachAt(stage.get(), "/proc")) return Fail(Stage::kOverlay, "stage");
+  for (const auto& [mount, name] : {std::pair(lower, kLowerStage), std::pair(layer, kLayerStage)}) {
+    if (mkdirat(stage.get(), name, 0700) != 0 ||
+        move_mount(mount, "", stage.get(), name, MOVE_MOUNT_F_EMPTY_PATH) != 0)
+      return Fail(Stage::kOverlay, name);
   }
-  if (!root.MakeDirectory(spec.workspace_inside)) return Fail(Stage::kWorkspace, spec.workspace_inside);
-  if (!root.Attach(workspace, kLowerStage, true)) return Fail(Stage::kOverlay, "workspace");
-  if (!root.Attach(layer, kLayerStage, true)) return Fail(Stage::kOverlay, "layer");
-  return {};
+  return fchdir(stage.get()) == 0 ? Failure{} : Fail(Stage::kOverlay, "stage");
 }
 
-Failure MountOverlay(const SessionStart& start) {
-  const wire::SessionSpec& spec = start.spec;
+Failure MountOverlay(RootBuilder& root, const SessionStart& start, const Sources& sources) {
+  const bool by_broker = start.broker_is_root;
+  const Descriptor stage = NewTmpfs(65'536, 16, "0700");
+  if (Failure f = StageLayers(stage, by_broker ? start.workspace.get() : sources.workspace.get(),
+                              by_broker ? start.layer.get() : sources.layer.get());
+      !f.ok()) {
+    return f;
+  }
   const std::string upper = std::string(kLayerStage) + "/upper";
   // Always a new one. With "volatile" (no sync when it is unmounted; whoever owns the layer makes it durable)
   // overlayfs refuses a work directory that was not left in order, as one of a killed session is.
@@ -214,12 +225,26 @@ Failure MountOverlay(const SessionStart& start) {
   if (mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attr, sizeof(attr)) != 0) {
     return Fail(Stage::kOverlay, "attributes");
   }
-  if (!AttachAt(mount.get(), spec.workspace_inside.c_str()))
-    return Fail(Stage::kOverlay, spec.workspace_inside);
-  for (const char* path : {kLowerStage, kLayerStage}) {
-    if (umount2(path, MNT_DETACH) != 0 || rmdir(path) != 0) return Fail(Stage::kOverlay, path);
-  }
-  return {};
+  const std::string& inside = start.spec.workspace_inside;
+  return root.Attach(mount.get(), inside, true) ? Failure{} : Fail(Stage::kOverlay, inside);
+}
+
+Failure FillRoot(RootBuilder& root, const SessionStart& start, Sources& sources) {
+  const wire::SessionSpec& spec = start.spec;
+  if (Failure f = FillEtc(root); !f.ok()) return f;
+  if (Failure f = FillDevices(root, sources, spec); !f.ok()) return f;
+  // While the host's own is still in sight: the kernel gives a new one only to who sees a whole one already.
+  const Descriptor proc = NewInstance("proc", {});
+  if (!proc.valid() || !root.Attach(proc.get(), "/proc", true)) return Fail(Stage::kProc, "");
+  if (Failure f = AttachTmpfs(root, "/tmp", spec.tmp_bytes, spec.tmp_inodes, "1777"); !f.ok()) return f;
+  if (Failure f = AttachTmpfs(root, "/var/tmp", spec.tmp_bytes, spec.tmp_inodes, "1777"); !f.ok()) return f;
+  if (Failure f = AttachTmpfs(root, kHome, spec.home_bytes, spec.tmp_inodes, "0755"); !f.ok()) return f;
+  if (!root.MakeDirectory("/run")) return Fail(Stage::kRoot, "/run");
+  if (Failure f = FillSystem(root, sources); !f.ok()) return f;
+  if (spec.overlay) return MountOverlay(root, start, sources);
+  const int workspace = start.broker_is_root ? start.workspace.get() : sources.workspace.get();
+  return root.Attach(workspace, spec.workspace_inside, true) ? Failure{}
+                                                             : Fail(Stage::kWorkspace, spec.workspace_inside);
 }
 
 // In direct mode: protected directories of the workspace become read-only mounts of themselves.
@@ -261,7 +286,6 @@ Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers, Descriptor
   if (fchdir(root_mount.get()) != 0 || syscall(SYS_pivot_root, ".", ".") != 0) return Fail(Stage::kPivot, "");
   if (umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) return Fail(Stage::kPivot, "detach");
   if (start.spec.overlay) {
-    if (Failure f = MountOverlay(start); !f.ok()) return f;
     layers |= wire::kLayerOverlay;
   } else if (Failure f = ProtectPaths(start.spec); !f.ok()) {
     return f;
@@ -274,8 +298,9 @@ Failure BuildSessionRoot(const SessionStart& start, uint32_t& layers, Descriptor
 Failure BuildJobView() {
   const Descriptor proc = NewInstance("proc", {});
   if (!proc.valid()) return Fail(Stage::kProc, "");
-  if (umount2("/proc", MNT_DETACH) != 0 || !AttachAt(proc.get(), "/proc"))
-    return Fail(Stage::kProc, "attach");
+  // Over that of the session, which is in nobody's reach then: taking that away first would wait for all
+  // readers of the mount table, milliseconds of each job.
+  if (!AttachAt(proc.get(), "/proc")) return Fail(Stage::kProc, "attach");
   for (const char* path : kProcReadOnly) {
     const Descriptor copy = CloneMount(path, {.read_only = true});
     if (!copy.valid() && errno == ENOENT) continue;
