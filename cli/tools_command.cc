@@ -170,6 +170,7 @@ base::Status Run(const RunOptions& options) {
 }
 
 void AddList(CLI::App& tools, base::Status& result) {
+  // Shared with the callback.
   auto options = std::make_shared<ListOptions>();
   CLI::App* command =
       tools.add_subcommand("list",
@@ -184,6 +185,7 @@ void AddList(CLI::App& tools, base::Status& result) {
 }
 
 void AddRun(CLI::App& tools, base::Status& result) {
+  // Shared with the callback.
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = tools.add_subcommand(
       "run",

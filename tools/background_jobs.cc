@@ -119,6 +119,7 @@ void BackgroundJobs::State::Conclude(uint64_t number, const sandbox::Outcome& ou
   for (auto& call : calls) call();
 }
 
+// Shared with the ends of jobs: see state_.
 BackgroundJobs::BackgroundJobs(BackgroundBounds bounds) : state_(std::make_shared<State>(bounds)) {}
 
 BackgroundJobs::~BackgroundJobs() { LoseAll(); }

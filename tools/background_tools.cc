@@ -126,12 +126,14 @@ class Wait : public std::enable_shared_from_this<Wait> {
 
 class WaitHandle final : public RunningCall {
  public:
+  // Shared with the timer and the listener, whichever delivers.
   WaitHandle(std::shared_ptr<Wait> wait, bool harmless) : wait_(std::move(wait)), harmless_(harmless) {}
   ~WaitHandle() override { wait_->Cancel(); }
   void Cancel() override { wait_->Cancel(); }
   bool Harmless() const override { return harmless_; }
 
  private:
+  // Shared with the timer and the listener.
   const std::shared_ptr<Wait> wait_;
   const bool harmless_;
 };
@@ -147,6 +149,7 @@ std::unique_ptr<RunningCall> LookAfter(const ToolData& data, const ToolContext& 
     done(look());
     return nullptr;
   }
+  // Shared with the timer and the listener.
   auto wait = std::make_shared<Wait>(context, std::move(look), std::move(done));
   wait->Begin(id, ms);
   return std::make_unique<WaitHandle>(std::move(wait), harmless);

@@ -94,6 +94,7 @@ class Bash final : public Tool {
     const OutputBounds bounds{.head_bytes = static_cast<size_t>(data_.limit("head_bytes")),
                               .tail_bytes = static_cast<size_t>(data_.limit("tail_bytes")),
                               .spill_bytes_max = static_cast<uint64_t>(data_.limit("spill_bytes_max"))};
+    // Shared with the job, which ends by it when the call has been given up.
     auto output = std::make_shared<OutputCollector>(bounds, call.context().blobs);
     const sandbox::Limits limits =
         LimitsFor(*call.context().session, static_cast<uint64_t>(TimeoutMs(arguments)));

@@ -10,12 +10,14 @@ namespace holdfast::tools {
 // The dispatcher's end of a call.
 class CommandCallHandle final : public RunningCall {
  public:
+  // Shared with what runs on the lanes and with the job: either end may go first.
   explicit CommandCallHandle(std::shared_ptr<CommandCall> call) : call_(std::move(call)) {}
   ~CommandCallHandle() override { call_->Cancel(); }
   void Cancel() override { call_->Cancel(); }
   bool Harmless() const override { return call_->Harmless(); }
 
  private:
+  // Shared with what runs on the lanes and with the job.
   const std::shared_ptr<CommandCall> call_;
 };
 
@@ -24,6 +26,7 @@ CommandCall::CommandCall(const ToolContext& context, Cancellation cancellation, 
 
 std::unique_ptr<RunningCall> CommandCall::Start(const ToolContext& context, Cancellation cancellation,
                                                 Step first, Done done) {
+  // Shared by the handle, the tasks on the lanes and the end of a job.
   std::shared_ptr<CommandCall> call(
       new CommandCall(context, cancellation, std::move(first), std::move(done)));
   if (context.session == nullptr) {
@@ -63,6 +66,7 @@ void CommandCall::Run(CommandRequest request, Ended ended) {
     }
     commanded_ = true;
   }
+  // Shared by the end of the job and the way out when it cannot be started.
   auto shared_ended = std::make_shared<Ended>(std::move(ended));
   sandbox::RunOptions options{.limits = request.limits,
                               .output = request.output,
@@ -89,9 +93,8 @@ void CommandCall::Run(CommandRequest request, Ended ended) {
 }
 
 void CommandCall::OnStorage(Step step) {
-  auto shared_step = std::make_shared<Step>(std::move(step));
-  context_.executor->PostResult(base::Lane::kStorage,
-                                [self = shared_from_this(), shared_step] { (*shared_step)(*self); });
+  context_.executor->PostResult(
+      base::Lane::kStorage, [self = shared_from_this(), step = std::move(step)]() mutable { step(*self); });
 }
 
 void CommandCall::Finish(ToolResult result) {

@@ -1,6 +1,6 @@
 #include "tools/command_output.h"
 
-#include <signal.h>
+#include <csignal>
 
 #include <algorithm>
 #include <cstring>

@@ -57,6 +57,7 @@ class Glob final : public Tool {
 
   void Search(CommandCall& call, const SearchPlace& place, const PathFilter& filter) {
     const PathCollector::Bounds bounds{.files_max = static_cast<size_t>(data_.limit("files_max"))};
+    // Shared with the job, which ends by it when the call has been given up.
     auto found = std::make_shared<PathCollector>(PathCollector::Records::kPaths, bounds,
                                                  [filter](std::string_view p) { return filter.Matches(p); });
     std::vector<std::string> arguments = RipgrepArguments();

@@ -76,6 +76,7 @@ class Grep final : public Tool {
     }
     return CommandCall::Start(
         context, Cancellation::kHarmless,
+        // Shared by the steps of the call, of which one may outlive another.
         [this, shared = std::make_shared<const GrepSearch>(*std::move(search))](CommandCall& call) {
           if (!PlaceExists(call.context(), shared->place)) {
             return call.Finish(Failed(data_.result("no_path").Fill({{"path", ShownPath(shared->path)}})));
@@ -86,6 +87,7 @@ class Grep final : public Tool {
   }
 
  private:
+  // Shared by the steps of the call.
   using Shared = std::shared_ptr<const GrepSearch>;
 
   uint64_t WallMs() const { return static_cast<uint64_t>(data_.limit("timeout_ms")); }
@@ -141,6 +143,7 @@ class Grep final : public Tool {
     if (search->filter.has_value()) {
       filter = [search](std::string_view path) { return search->filter->Matches(path); };
     }
+    // Shared with the job, as all that collects its output.
     auto found = std::make_shared<PathCollector>(
         paths ? PathCollector::Records::kPaths : PathCollector::Records::kCounts,
         PathCollector::Bounds{.files_max = static_cast<size_t>(search->wanted())}, std::move(filter));
@@ -168,6 +171,7 @@ class Grep final : public Tool {
 
   // Nothing was found and something went wrong: is it the call, or a place that cannot be read?
   void CheckPattern(CommandCall& call, const Shared& search, const RipgrepEnd& first) {
+    // Shared with the job.
     auto nothing = std::make_shared<PathCollector>(PathCollector::Records::kCounts,
                                                    PathCollector::Bounds{.files_max = 1}, nullptr);
     std::vector<std::string> arguments = Arguments(*search);
@@ -227,6 +231,7 @@ class Grep final : public Tool {
     if (paths.empty()) return call.Finish(Succeeded(data_.result("none").Fill({})));
     const uint64_t skip = search->offset - before;
     const uint64_t around = static_cast<uint64_t>(search->before + search->after);
+    // Shared with the job.
     auto lines = std::make_shared<LineCollector>(
         LineCollector::Bounds{.lines_max = static_cast<size_t>((skip + search->limit) * (1 + around) + 1),
                               .text_bytes_max = Limit("text_bytes_max")});

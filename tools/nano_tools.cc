@@ -195,6 +195,7 @@ class NanoBash final : public NanoTool {
     return CommandCall::Start(
         context, Cancellation::kAfterward,
         [this, command = std::move(command)](CommandCall& call) {
+          // Shared with the job, which ends by it when the call has been given up.
           auto output = std::make_shared<NanoOutput>(Limit("output_bytes_max"));
           call.Run({.command = sandbox::ShellCommand(command),
                     .limits = LimitsFor(*call.context().session, Limit("seconds_max") * 1000),
@@ -271,6 +272,7 @@ class NanoGrep final : public NanoTool {
   }
 
   void FindFiles(CommandCall& call, const std::string& pattern) {
+    // Shared with the job, as all that collects its output.
     auto found = std::make_shared<PathCollector>(PathCollector::Records::kCounts,
                                                  PathCollector::Bounds{.files_max = 1'000'000}, nullptr);
     std::vector<std::string> arguments = Arguments(pattern);
@@ -287,6 +289,7 @@ class NanoGrep final : public NanoTool {
 
   // Nothing was found and something went wrong: is it the pattern, or a directory that cannot be read?
   void CheckPattern(CommandCall& call, const std::string& pattern) {
+    // Shared with the job.
     auto nothing = std::make_shared<PathCollector>(PathCollector::Records::kCounts,
                                                    PathCollector::Bounds{.files_max = 1}, nullptr);
     std::vector<std::string> arguments = Arguments(pattern);
@@ -299,6 +302,7 @@ class NanoGrep final : public NanoTool {
   }
 
   void ShowLines(CommandCall& call, const std::string& pattern, const PathCollector& found) {
+    // Shared by the steps of the call.
     auto search = std::make_shared<NanoSearch>(NanoSearch{.pattern = pattern});
     for (const FileHits& file : found.kept()) {
       if (!IsSearched(*call.context().files, file.path)) continue;
@@ -309,6 +313,7 @@ class NanoGrep final : public NanoTool {
       }
     }
     if (search->files.empty()) return call.Finish(Succeeded(Fill("none")));
+    // Shared with the job.
     auto lines = std::make_shared<LineCollector>(
         LineCollector::Bounds{.lines_max = Limit("files_max") * Limit("hits_per_file_max"),
                               .text_bytes_max = Limit("text_bytes_max") + 4,  // for a character cut in two

@@ -26,6 +26,7 @@ uint64_t NumberIn(std::string_view digits) {
   return number;
 }
 
+// The messages are shared with the job, which may outlive the call.
 RipgrepEnd EndOf(const sandbox::Outcome& outcome, std::shared_ptr<MessageCollector> messages) {
   using Kind = RipgrepEnd::Kind;
   RipgrepEnd end{.messages = std::move(messages)};
@@ -170,6 +171,7 @@ void MessageCollector::EndLine() {
 }
 
 void RunRipgrep(CommandCall& call, RipgrepRun run, RipgrepEnded ended) {
+  // Shared with the job.
   auto messages = std::make_shared<MessageCollector>();
   sandbox::Command command;
   command.argv = std::move(run.arguments);

@@ -139,6 +139,7 @@ struct RipgrepEnd {
   bool trouble = false;  // exit code 2
   std::string reason;
   base::Status status;
+  // Shared with the job, which may outlive the call.
   std::shared_ptr<MessageCollector> messages;
 };
 

@@ -1,6 +1,4 @@
-// grep@2 and glob@1, in a real sandbox with the real ripgrep.
-#include <sys/stat.h>
-
+// grep@2, and glob@1, which shares most of it, in a real sandbox with the real ripgrep.
 #include <algorithm>
 #include <map>
 #include <set>
