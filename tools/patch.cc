@@ -242,10 +242,9 @@ class Patcher {
     for (size_t i = 0; i < out_.size(); ++i) {
       text.append(out_[i].text);
       const bool last = i + 1 == out_.size();
-      LineEnd end = last && !ends_ ? LineEnd::kNone : out_[i].end;
-      if (end == LineEnd::kNone && (!last || ends_)) end = LineEnd::kLf;
-      if (out_[i].end == LineEnd::kNone && end != LineEnd::kNone && Usual() == LineEnd::kCrLf)
-        end = LineEnd::kCrLf;
+      // An empty line without an end would be none.
+      const bool open = last && !ends_ && !out_[i].text.empty();
+      const LineEnd end = open ? LineEnd::kNone : out_[i].end == LineEnd::kNone ? Usual() : out_[i].end;
       text.append(LineEndText(end));
     }
     return text;

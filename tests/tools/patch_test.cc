@@ -122,6 +122,8 @@ TEST(PatchTest, LineEndsMarkAndMissingLastEndStay) {
   EXPECT_EQ(Apply("a\nb", "@@\n-b\n+c\n"), "a\nc");
   EXPECT_EQ(Apply("a\nb", "@@\n b\n+c\n"), "a\nb\nc");
   EXPECT_EQ(Apply("a\r\nb", "@@\n b\n+c\n"), "a\r\nb\r\nc");
+  EXPECT_EQ(Apply("a", "@@\n+b\n+\n"), "a\nb\n\n");  // an empty line without an end would be none
+  EXPECT_EQ(Apply("a\n\nb", "@@\n-b\n"), "a\n\n");
 }
 
 // A random change of a random file, written as a patch with all lines as context, gives what was wanted.
