@@ -105,7 +105,7 @@ base::StatusOr<ApplyReport> Apply(const Diff& diff, const ApplySelection& select
   ApplyJournal journal = {
       .phase = ApplyPhase::kStaging, .staging = StagingName(entropy.Next64()), .steps = {}};
   HF_RETURN_IF_ERROR(WriteJournal(place, journal));
-  Committer committer(place.user, blobs, journal.staging);
+  Committer committer(place.user, blobs, journal.staging, place.sync_all_from);
   if (const base::Status staged = committer.StageAll(plan.steps); !staged.ok()) {
     return GiveUp(place, committer, staged);
   }
@@ -124,7 +124,7 @@ base::StatusOr<std::optional<ApplyReport>> RecoverApply(const ApplyPlace& place,
   HF_RETURN_IF_ERROR(bytes.status());
   auto journal = DecodeApplyJournal(base::AsBytes(*bytes));
   if (!journal.ok()) return base::Annotate(journal.status(), place.journal);
-  Committer committer(place.user, blobs, journal->staging);
+  Committer committer(place.user, blobs, journal->staging, place.sync_all_from);
   ApplyReport report;
   if (journal->phase == ApplyPhase::kStaging) {
     report.forgotten = true;

@@ -78,6 +78,8 @@ struct ApplyPlace {
   Tree& user;            // the tree the diff was made against, with Links::kRefuse
   base::FileSystem& fs;  // of the journal
   std::string journal;   // a path in a directory of the session's own, which nobody else can write to
+  size_t sync_all_from =
+      24;  // steps from which on one Tree::SyncAll replaces a sync for each file and directory
 };
 
 // One apply at a time for each journal.
@@ -85,7 +87,8 @@ struct ApplyPlace {
 //
 // InvalidArgument for a selected path that is not in the diff; FailedPrecondition when an earlier apply waits
 // for RecoverApply; errors of the tree, the journal and `blobs` until the first step, and then nothing was
-// changed. After that errors are in the report. Costs an fsync for each file and each directory concerned.
+// changed. After that errors are in the report. Costs an fsync for each file and each directory concerned,
+// or, for many, two syncs of the whole file system.
 base::StatusOr<ApplyReport> Apply(const Diff& diff, const ApplySelection& selection, const ApplyPlace& place,
                                   memory::BlobStore& blobs, base::Entropy& entropy = base::RealEntropy());
 

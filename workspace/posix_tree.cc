@@ -157,6 +157,7 @@ class PosixTree final : public Tree {
   base::Status Rename(std::string_view from, std::string_view to, Replace replace) override;
   base::Status Remove(std::string_view path) override;
   base::Status SyncDirectory(std::string_view path) override;
+  base::Status SyncAll() override;
 
  private:
   bool Following() const { return options_.links == Links::kWithin; }
@@ -503,6 +504,14 @@ base::Status PosixTree::SyncDirectory(std::string_view path) {
     HF_ASSIGN_OR_RETURN(const Fd fd, OpenAt(path, O_RDONLY | O_DIRECTORY | O_NONBLOCK, "sync"));
     if (fsync(fd.get()) == 0) return {};
     return Error(errno, "sync", path);
+  });
+}
+
+base::Status PosixTree::SyncAll() {
+  return AsOwner("", [&]() -> base::Status {
+    HF_ASSIGN_OR_RETURN(const Fd fd, OpenAt("", O_RDONLY | O_DIRECTORY | O_NONBLOCK, "sync"));
+    if (syncfs(fd.get()) == 0) return {};
+    return Error(errno, "sync", "");
   });
 }
 

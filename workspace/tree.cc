@@ -147,6 +147,22 @@ base::Status Tree::Walk(std::string_view path, size_t entries_max, const WalkVis
   return {};
 }
 
+base::Status Tree::SyncAll() {
+  base::Status status;
+  HF_RETURN_IF_ERROR(Walk("", kRemoveEntriesMax, [&](const std::string& path, const EntryStat& stat) {
+    if (stat.kind == EntryKind::kDirectory) {
+      status = SyncDirectory(path);
+    } else if (stat.kind == EntryKind::kFile) {
+      const auto file = OpenFile(path);
+      status = file.ok() ? (*file)->Sync() : file.status();
+    }
+    if (absl::IsNotFound(status)) status = {};
+    return status.ok() ? WalkStep::kContinue : WalkStep::kStop;
+  }));
+  HF_RETURN_IF_ERROR(status);
+  return SyncDirectory("");
+}
+
 base::Status Tree::CopyFile(Tree& source, std::string_view from, std::string_view to, uint32_t mode) {
   HF_ASSIGN_OR_RETURN(const auto in, source.OpenFile(from));
   HF_ASSIGN_OR_RETURN(const auto out, CreateFile(to, mode));

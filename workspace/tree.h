@@ -137,6 +137,11 @@ class Tree {
   // Creations, renames and removals in the directory `path` are durable on return.
   virtual base::Status SyncDirectory(std::string_view path) = 0;
 
+  // All that was made or changed in the tree so far is durable on return. One call to the file system
+  // (syncfs), which also writes whatever others have not written yet: cheaper than many syncs, dearer than
+  // few.
+  virtual base::Status SyncAll();
+
   // Visits everything beneath `path`, each directory before what is in it, in the order of ComparePaths.
   // Directories that vanish or close meanwhile count as empty. `entries_max` is for each directory.
   base::Status Walk(std::string_view path, size_t entries_max, const WalkVisitor& visitor);

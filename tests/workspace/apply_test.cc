@@ -23,15 +23,19 @@ constexpr char kJournal[] = "/state/apply.journal";
 // A machine with the user's tree and the disk of the journal; contents are on a disk that stays.
 class Machine {
  public:
+  // Every other machine syncs all at once.
   explicit Machine(uint64_t seed, test::SimTreeOptions options = {})
-      : fs_(clock_, {.seed = seed}), tree_(clock_, WithSeed(options, seed)), entropy_(seed) {
+      : sync_all_from_(seed % 2 == 0 ? 1 : 1000),
+        fs_(clock_, {.seed = seed}),
+        tree_(clock_, WithSeed(options, seed)),
+        entropy_(seed) {
     tree_.JoinPower(fs_);
     HF_CHECK(fs_.CreateDirectories(kStateDirectory).ok());
   }
 
   test::SimTree& tree() { return tree_; }
   test::SimFileSystem& fs() { return fs_; }
-  ApplyPlace place() { return {tree_, fs_, kJournal}; }
+  ApplyPlace place() { return {tree_, fs_, kJournal, sync_all_from_}; }
   test::SimEntropy& entropy() { return entropy_; }
 
   void Restart() {
@@ -52,6 +56,7 @@ class Machine {
     return options;
   }
 
+  const size_t sync_all_from_;
   test::SimClock clock_;
   test::SimFileSystem fs_;
   test::SimTree tree_;

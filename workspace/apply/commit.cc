@@ -46,7 +46,13 @@ base::Status Committer::StageFile(const std::string& path, const Version& versio
     at += n;
     if (n == 0) return base::DataLoss(path + ": its content ends early");
   }
-  return file->Sync();
+  return sync_all_ ? base::Status() : file->Sync();
+}
+
+base::Status Committer::SyncStaging() {
+  if (sync_all_) return user_.SyncAll();
+  HF_RETURN_IF_ERROR(user_.SyncDirectory(staging_));
+  return user_.SyncDirectory("");
 }
 
 base::Status Committer::Stage(const ApplyStep& step) {
@@ -56,28 +62,29 @@ base::Status Committer::Stage(const ApplyStep& step) {
 }
 
 base::Status Committer::StageAll(const std::vector<ApplyStep>& steps) {
+  sync_all_ = steps.size() >= sync_all_from_;
   HF_RETURN_IF_ERROR(user_.MakeDirectory(staging_, kStagingMode));
   for (const ApplyStep& step : steps) {
     if (step.kind == ApplyStepKind::kPut) HF_RETURN_IF_ERROR(Stage(step));
   }
-  HF_RETURN_IF_ERROR(user_.SyncDirectory(staging_));
-  return user_.SyncDirectory("");
+  return SyncStaging();
 }
 
 base::Status Committer::StageMissing(const std::vector<ApplyStep>& steps) {
+  sync_all_ = steps.size() >= sync_all_from_;
   const base::Status made = user_.MakeDirectory(staging_, kStagingMode);
   if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
   for (const ApplyStep& step : steps) {
     if (step.kind != ApplyStepKind::kPut) continue;
     std::string note;
-    if (Look(step, note) != State::kReady) continue;
+    // Where it cannot be told yet (it lies under what still has to make room), it is wanted too.
+    if (Look(step, note) == State::kDone) continue;
     const auto staged = ReadVersion(user_, StagedPath(step));
     if (staged.ok() && *staged == step.result) continue;
     HF_RETURN_IF_ERROR(RemoveAll(user_, StagedPath(step)));
     HF_RETURN_IF_ERROR(Stage(step));
   }
-  HF_RETURN_IF_ERROR(user_.SyncDirectory(staging_));
-  return user_.SyncDirectory("");
+  return SyncStaging();
 }
 
 bool Committer::ParentIsDirectory(std::string_view path) {
@@ -131,7 +138,7 @@ base::Status Committer::Do(const ApplyStep& step) {
 // A mode belongs to the file, not to its name. Of a file that may not be read any more it is left to the
 // system when it gets to the disk.
 base::Status Committer::SyncMode(const ApplyStep& step) {
-  if (IsDirectory(step.result)) return {};  // SyncDirectories does it
+  if (sync_all_ || IsDirectory(step.result)) return {};  // SyncDirectories does it
   const auto file = user_.OpenFile(step.path);
   return file.ok() ? (*file)->Sync() : base::Status();
 }
@@ -157,6 +164,7 @@ base::Status Committer::Run(const std::vector<ApplyStep>& steps, std::vector<App
 }
 
 base::Status Committer::SyncDirectories(const std::vector<ApplyStep>& steps) {
+  if (sync_all_) return user_.SyncAll();
   std::set<std::string, PathLess> directories;
   for (const ApplyStep& step : steps) {
     directories.emplace(Parent(step.path));

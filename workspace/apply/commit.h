@@ -15,8 +15,8 @@ namespace holdfast::workspace {
 
 class Committer {
  public:
-  Committer(Tree& user, memory::BlobStore& blobs, std::string staging)
-      : user_(user), blobs_(blobs), staging_(std::move(staging)) {}
+  Committer(Tree& user, memory::BlobStore& blobs, std::string staging, size_t sync_all_from)
+      : user_(user), blobs_(blobs), staging_(std::move(staging)), sync_all_from_(sync_all_from) {}
 
   // Makes the staging directory and all new contents in it; durable on return.
   base::Status StageAll(const std::vector<ApplyStep>& steps);
@@ -41,11 +41,14 @@ class Committer {
   State Look(const ApplyStep& step, std::string& note);
   base::Status Do(const ApplyStep& step);
   base::Status SyncMode(const ApplyStep& step);
+  base::Status SyncStaging();
   base::Status SyncDirectories(const std::vector<ApplyStep>& steps);
 
   Tree& user_;
   memory::BlobStore& blobs_;
   const std::string staging_;
+  const size_t sync_all_from_;
+  bool sync_all_ = false;  // instead of one by one
 };
 
 }  // namespace holdfast::workspace
