@@ -59,7 +59,7 @@ TEST(ProtectedTest, OrdinaryNamesAreFree) {
 
 TEST(ProtectedTest, InstructionsForAgentsAreFlaggedNotRefused) {
   for (const std::string_view path :
-       {"AGENTS.md", "docs/agents.md", "CLAUDE.md", ".github/workflows/ci.yml"}) {
+       {"AGENTS.md", "sub/agents.md", "CLAUDE.md", ".github/workflows/ci.yml"}) {
     EXPECT_EQ(GuardOf(path), Guard::kFlagged) << path;
   }
 }
