@@ -24,7 +24,8 @@ int main(int argc, char** argv) {
   CLI::App* kv = app.add_subcommand("kv", "The KV block store: look at it, check it, make it smaller.");
   kv->require_subcommand(1);
   holdfast::cli::AddKv(*kv, result);
-  CLI::App* tools = app.add_subcommand("tools", "The tools that a model is given: list them, run them by hand.");
+  CLI::App* tools =
+      app.add_subcommand("tools", "The tools that a model is given: list them, run them by hand.");
   tools->require_subcommand(1);
   holdfast::cli::AddTools(*tools, result);
   holdfast::cli::AddDoctor(app, result);
