@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "nlohmann/json.hpp"
-#include "tools/file_access.h"
-#include "tools/file_tool_parts.h"
-#include "tools/patch.h"
-#include "tools/utf8.h"
+#include "tools/files/file_access.h"
+#include "tools/files/file_tool_parts.h"
+#include "tools/text/patch.h"
+#include "tools/text/utf8.h"
 #include "workspace/tree.h"
 
 namespace holdfast::tools {

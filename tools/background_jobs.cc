@@ -5,7 +5,7 @@
 #include <map>
 #include <utility>
 
-#include "tools/utf8.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 

@@ -10,9 +10,9 @@
 #include "base/executor.h"
 #include "nlohmann/json.hpp"
 #include "tools/background_jobs.h"
-#include "tools/command_output.h"
-#include "tools/command_tool_parts.h"
 #include "tools/command_tools.h"
+#include "tools/commands/command_output.h"
+#include "tools/commands/command_tool_parts.h"
 #include "tools/tool.h"
 #include "tools/tool_data.h"
 

@@ -7,9 +7,9 @@
 #include "nlohmann/json.hpp"
 #include "sandbox/sandbox.h"
 #include "tools/background_jobs.h"
-#include "tools/command_call.h"
-#include "tools/command_output.h"
-#include "tools/command_tool_parts.h"
+#include "tools/commands/command_call.h"
+#include "tools/commands/command_output.h"
+#include "tools/commands/command_tool_parts.h"
 #include "tools/tool.h"
 #include "tools/tool_data.h"
 

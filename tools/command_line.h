@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tools/pattern.h"
+#include "tools/text/pattern.h"
 
 namespace holdfast::tools {
 

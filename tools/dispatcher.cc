@@ -6,12 +6,12 @@
 
 #include "base/check.h"
 #include "nlohmann/json.hpp"
-#include "tools/cut_text.h"
 #include "tools/file_versions.h"
-#include "tools/json_text.h"
-#include "tools/nearest.h"
+#include "tools/text/cut_text.h"
+#include "tools/text/json_text.h"
+#include "tools/text/nearest.h"
+#include "tools/text/utf8.h"
 #include "tools/tool_data.h"
-#include "tools/utf8.h"
 
 namespace holdfast::tools {
 namespace {

@@ -38,7 +38,7 @@ struct DispatchLimits {
   size_t argument_bytes_max = 1 << 20;  // of the arguments' text
   size_t result_bytes_max = 32 * 1024;  // of a result's text; longer ones are cut in the middle
   size_t spill_bytes_max = 64 << 20;    // of what is kept of a text that was cut; a longer one is a failure
-  int64_t timeout_ms_max = 600'000;     // of a call, whatever the tool asks for
+  int64_t timeout_ms_max = 630'000;     // of a call, whatever the tool asks for: 10 minutes, and time to end
   int64_t grace_ms = 900;               // from the deadline's Cancel to the end without an answer
   size_t calls_max = 64;                // running at once
   size_t block_calls_max = 128;         // of one block

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "tools/file_tool_parts.h"
+#include "tools/files/file_tool_parts.h"
 
 namespace holdfast::tools {
 

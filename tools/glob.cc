@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "nlohmann/json.hpp"
-#include "tools/command_call.h"
-#include "tools/search_parts.h"
+#include "tools/commands/command_call.h"
+#include "tools/search/search_parts.h"
 #include "tools/tool.h"
 #include "tools/tool_data.h"
 

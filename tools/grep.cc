@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "nlohmann/json.hpp"
-#include "tools/command_call.h"
-#include "tools/search_parts.h"
+#include "tools/commands/command_call.h"
+#include "tools/search/search_parts.h"
 #include "tools/search_tools.h"
+#include "tools/text/utf8.h"
 #include "tools/tool.h"
 #include "tools/tool_data.h"
-#include "tools/utf8.h"
 
 namespace holdfast::tools {
 namespace {

@@ -4,8 +4,8 @@
 #include <span>
 #include <utility>
 
-#include "tools/file_text.h"
-#include "tools/utf8.h"
+#include "tools/text/file_text.h"
+#include "tools/text/utf8.h"
 #include "workspace/path.h"
 #include "workspace/tree.h"
 

@@ -13,13 +13,13 @@
 #include "sandbox/sandbox.h"
 #include "tools/background_jobs.h"
 #include "tools/blocking_call.h"
-#include "tools/command_call.h"
-#include "tools/command_output.h"
-#include "tools/nano_text.h"
-#include "tools/ripgrep.h"
+#include "tools/commands/command_call.h"
+#include "tools/commands/command_output.h"
+#include "tools/search/ripgrep.h"
+#include "tools/text/nano_text.h"
+#include "tools/text/utf8.h"
 #include "tools/tool.h"
 #include "tools/tool_data.h"
-#include "tools/utf8.h"
 #include "workspace/tree.h"
 
 namespace holdfast::tools {

@@ -7,8 +7,8 @@
 
 #include "nlohmann/json.hpp"
 #include "tools/command_line.h"
-#include "tools/json_text.h"
-#include "tools/pattern.h"
+#include "tools/text/json_text.h"
+#include "tools/text/pattern.h"
 
 namespace holdfast::tools {
 namespace {

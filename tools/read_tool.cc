@@ -2,10 +2,10 @@
 #include <utility>
 
 #include "nlohmann/json.hpp"
-#include "tools/file_access.h"
-#include "tools/file_text.h"
-#include "tools/file_tool_parts.h"
-#include "tools/utf8.h"
+#include "tools/files/file_access.h"
+#include "tools/files/file_tool_parts.h"
+#include "tools/text/file_text.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 namespace {

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "nlohmann/json.hpp"
-#include "tools/json_text.h"
-#include "tools/nearest.h"
+#include "tools/text/json_text.h"
+#include "tools/text/nearest.h"
 
 namespace holdfast::tools {
 namespace {

@@ -2,9 +2,9 @@
 #include <utility>
 
 #include "nlohmann/json.hpp"
-#include "tools/file_access.h"
-#include "tools/file_text.h"
-#include "tools/file_tool_parts.h"
+#include "tools/files/file_access.h"
+#include "tools/files/file_tool_parts.h"
+#include "tools/text/file_text.h"
 #include "workspace/tree.h"
 
 namespace holdfast::tools {

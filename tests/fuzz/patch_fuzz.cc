@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "tools/patch.h"
+#include "tools/text/patch.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace holdfast::tools;

@@ -6,9 +6,9 @@
 
 #include "base/check.h"
 #include "nlohmann/json.hpp"
-#include "tools/json_text.h"
 #include "tools/schema.h"
-#include "tools/utf8.h"
+#include "tools/text/json_text.h"
+#include "tools/text/utf8.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace holdfast::tools;

@@ -1,4 +1,4 @@
-#include "tools/command_output.h"
+#include "tools/commands/command_output.h"
 
 #include <algorithm>
 #include <string>
@@ -6,7 +6,7 @@
 #include "base/coding.h"
 #include "gtest/gtest.h"
 #include "tests/support/seeded_random.h"
-#include "tools/utf8.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 namespace {

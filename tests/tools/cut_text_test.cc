@@ -1,11 +1,11 @@
-#include "tools/cut_text.h"
+#include "tools/text/cut_text.h"
 
 #include <algorithm>
 #include <string>
 
 #include "gtest/gtest.h"
 #include "tests/support/seeded_random.h"
-#include "tools/utf8.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/file_text.h"
+#include "tools/text/file_text.h"
 
 #include <algorithm>
 #include <string>

@@ -1,4 +1,4 @@
-#include "tools/glob_pattern.h"
+#include "tools/text/glob_pattern.h"
 
 #include <string>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "tools/json_text.h"
+#include "tools/text/json_text.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

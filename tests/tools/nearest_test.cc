@@ -1,4 +1,4 @@
-#include "tools/nearest.h"
+#include "tools/text/nearest.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

@@ -1,4 +1,4 @@
-#include "tools/patch.h"
+#include "tools/text/patch.h"
 
 #include <string>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "tools/pattern.h"
+#include "tools/text/pattern.h"
 
 #include <functional>
 #include <string>

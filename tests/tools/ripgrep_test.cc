@@ -1,4 +1,4 @@
-#include "tools/ripgrep.h"
+#include "tools/search/ripgrep.h"
 
 #include <map>
 #include <string>

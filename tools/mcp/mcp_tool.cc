@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "nlohmann/json.hpp"
-#include "tools/json_text.h"
+#include "tools/text/json_text.h"
 
 namespace holdfast::tools::mcp {
 namespace {

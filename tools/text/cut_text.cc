@@ -1,8 +1,8 @@
-#include "tools/cut_text.h"
+#include "tools/text/cut_text.h"
 
 #include <algorithm>
 
-#include "tools/utf8.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 

@@ -1,13 +1,13 @@
-#include "tools/file_access.h"
+#include "tools/files/file_access.h"
 
 #include <span>
 #include <utility>
 #include <vector>
 
-#include "tools/file_text.h"
 #include "tools/file_versions.h"
-#include "tools/nearest.h"
-#include "tools/utf8.h"
+#include "tools/text/file_text.h"
+#include "tools/text/nearest.h"
+#include "tools/text/utf8.h"
 #include "workspace/path.h"
 #include "workspace/tree.h"
 

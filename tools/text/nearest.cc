@@ -1,4 +1,4 @@
-#include "tools/nearest.h"
+#include "tools/text/nearest.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,9 +1,9 @@
-#include "tools/file_text.h"
+#include "tools/text/file_text.h"
 
 #include <algorithm>
 #include <array>
 
-#include "tools/utf8.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/nano_text.h"
+#include "tools/text/nano_text.h"
 
 #include <algorithm>
 

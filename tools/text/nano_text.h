@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "sandbox/output.h"
-#include "tools/utf8.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 

@@ -8,8 +8,8 @@
 #include <string_view>
 
 #include "base/status.h"
-#include "tools/glob_pattern.h"
-#include "tools/ripgrep.h"
+#include "tools/search/ripgrep.h"
+#include "tools/text/glob_pattern.h"
 #include "tools/tool.h"
 #include "tools/tool_data.h"
 

@@ -1,9 +1,9 @@
-#include "tools/command_call.h"
+#include "tools/commands/command_call.h"
 
 #include <algorithm>
 #include <utility>
 
-#include "tools/command_output.h"
+#include "tools/commands/command_output.h"
 
 namespace holdfast::tools {
 

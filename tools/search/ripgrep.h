@@ -20,7 +20,7 @@
 #include "sandbox/command.h"
 #include "sandbox/outcome.h"
 #include "sandbox/output.h"
-#include "tools/command_call.h"
+#include "tools/commands/command_call.h"
 
 namespace holdfast::tools {
 

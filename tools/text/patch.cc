@@ -1,10 +1,10 @@
-#include "tools/patch.h"
+#include "tools/text/patch.h"
 
 #include <algorithm>
 #include <optional>
 #include <utility>
 
-#include "tools/file_text.h"
+#include "tools/text/file_text.h"
 
 namespace holdfast::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/command_output.h"
+#include "tools/commands/command_output.h"
 
 #include <csignal>
 
@@ -9,7 +9,7 @@
 #include "base/coding.h"
 #include "base/hash.h"
 #include "memory/blob_store.h"
-#include "tools/utf8.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 namespace {

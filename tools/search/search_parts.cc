@@ -1,9 +1,9 @@
-#include "tools/search_parts.h"
+#include "tools/search/search_parts.h"
 
 #include <utility>
 
-#include "tools/command_output.h"
-#include "tools/utf8.h"
+#include "tools/commands/command_output.h"
+#include "tools/text/utf8.h"
 #include "workspace/tree.h"
 
 namespace holdfast::tools {

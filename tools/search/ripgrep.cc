@@ -1,11 +1,11 @@
-#include "tools/ripgrep.h"
+#include "tools/search/ripgrep.h"
 
 #include <algorithm>
 #include <charconv>
 #include <utility>
 
 #include "base/coding.h"
-#include "tools/utf8.h"
+#include "tools/text/utf8.h"
 
 namespace holdfast::tools {
 namespace {
