@@ -18,8 +18,11 @@ def read(path: Path) -> list[dict]:
 
 
 def panels(rows: list[dict]) -> list[tuple[str, float, dict[str, str]]]:
-    """(title, upper end of the axis, field -> colour) of each panel."""
-    solved = sorted({k for r in rows for k in r if k.endswith("_solved")})
+    """(title, upper end of the axis, field -> colour) of each panel. Episodes with the prompt before them and without are
+    one curve: a run has only one of the two at a time."""
+    for row in rows:
+        row.update({k.replace("+prompt", ""): v for k, v in row.items() if "+prompt" in k})
+    solved = sorted({k for r in rows for k in r if k.endswith("_solved") and "+prompt" not in k})
     return [("loss", max(r["model"] for r in rows), LOSSES),
             ("share of right tokens, in training", 1.0, SHARES),
             ("share of evaluation episodes without a wrong token", 1.0, dict(zip(solved, COLOURS * len(solved))))]

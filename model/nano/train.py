@@ -35,6 +35,7 @@ PROMPTED = {"needle": 0.05, "find": 0.25, "rename": 0.2, "set": 0.12, "report": 
 FIRST = {"drill": 0.12, "needle": 0.04, "find": 0.34, "rename": 0.26, "set": 0.14, "report": 0.1}
 DEMO = {"drill": 0.12, "needle": 0.04, "find": 0.32, "rename": 0.2, "check": 0.06, "set": 0.14, "report": 0.12}
 OTHERS = {"drill": 0.06, "needle": 0.06, "find": 0.18, "rename": 0.08, "check": 0.12, "set": 0.25, "report": 0.25}
+LAST = {"drill": 0.06, "needle": 0.05, "find": 0.3, "rename": 0.22, "set": 0.25, "report": 0.12}
 
 # until: first step of the next stage; mix: skill -> weight; lr: factor, or (first, last) of a straight line;
 # swapped: the share of episodes with other words (swaps.py); prompt: the share of rows that begin with the prompt;
@@ -54,8 +55,10 @@ STAGES = [
     {"until": 3645, "tokens": 1536, "batch": 4, "mix": DEMO, "swapped": 0.7, "prompt": 0.4, "lr": 0.5},
     {"until": 3749, "tokens": 1536, "batch": 4, "mix": DEMO, "swapped": 0.7, "prompt": 0.3, "apart": True,
      "lr": (0.5, 0.43), "quantised": True},
-    {"until": 4150, "tokens": 1536, "batch": 4, "mix": OTHERS, "swapped": 0.6, "prompt": 0.5, "apart": True,
-     "lr": (0.35, 0.03), "quantised": True},
+    {"until": 3912, "tokens": 1536, "batch": 4, "mix": OTHERS, "swapped": 0.6, "prompt": 0.5, "apart": True,
+     "lr": (0.35, 0.22), "quantised": True},
+    {"until": 4150, "tokens": 1536, "batch": 4, "mix": LAST, "swapped": 0.6, "prompt": 0.5, "apart": True,
+     "lr": (0.22, 0.02), "quantised": True},
 ]
 WINDOW = config.nano(0).sliding_window
 AVERAGED = 60      # steps that the average of the weights reaches back
