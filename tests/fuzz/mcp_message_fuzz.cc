@@ -35,7 +35,7 @@ void ReadLine(const std::string& line) {
 
 void ReadPage(std::string_view line) {
   McpServerConfig config;
-  config.name = "s";
+  config.name.push_back('s');  // GCC 12 warns wrongly of an overlap when a literal is assigned here
   CatalogueBuilder builder(config);
   if (!builder.AddPage(line).ok()) return;
   std::vector<std::string> left_out;
