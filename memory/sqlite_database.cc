@@ -20,7 +20,6 @@ constexpr uint64_t kWalBytesMin = 1 << 20;
 constexpr uint64_t kCopyBytes = 1 << 20;
 constexpr int64_t kDrainMsMax = 250;
 constexpr size_t kSqlShownMax = 200;
-constexpr std::string_view kWalSuffix = "-wal";
 
 base::Status MakeStatus(int code, const base::Status& io, const std::string& message) {
   switch (code & 0xff) {

@@ -75,9 +75,10 @@ std::string HashOf(std::string_view sql) {
 
 // Everything that is in the database is known to this program, and known the same.
 base::Status CheckDone(const Steps& done, std::span<const SqliteSchema> schemas, const std::string& path) {
-  for (const auto& [owner, hashes] : done) {
-    const auto schema =
-        std::find_if(schemas.begin(), schemas.end(), [&](const SqliteSchema& s) { return s.owner == owner; });
+  for (const auto& step : done) {
+    const auto& [owner, hashes] = step;
+    const auto schema = std::find_if(schemas.begin(), schemas.end(),
+                                     [&step](const SqliteSchema& s) { return s.owner == step.first; });
     const size_t known = schema == schemas.end() ? 0 : schema->steps.size();
     if (hashes.size() > known)
       return base::FailedPrecondition(path + ": made by a newer version of Holdfast (the tables of " + owner +

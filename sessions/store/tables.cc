@@ -157,7 +157,7 @@ base::StatusOr<FullRow> Tables::ReadRow(SqliteStatement& statement) {
   SessionRow& row = full.row;
   full.key = statement.Int(0);
   row.id = statement.Text(1);
-  const bool whole = Copy(statement.Blob(2), row.uid) & Copy(statement.Blob(7), full.chain);
+  const bool whole = Copy(statement.Blob(2), row.uid) && Copy(statement.Blob(7), full.chain);
   row.state = static_cast<SessionState>(statement.Int(3));
   row.wait = static_cast<WaitFor>(statement.Int(4));
   row.reason = statement.Text(5);
