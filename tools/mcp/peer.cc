@@ -4,13 +4,9 @@
 
 namespace holdfast::tools::mcp {
 
-Peer::Peer(base::Executor& executor, base::Clock& clock, const McpBounds& bounds, McpCounters& counters,
+Peer::Peer(base::Executor& executor, const McpBounds& bounds, McpCounters& counters,
            std::unique_ptr<Transport> transport)
-    : executor_(executor),
-      clock_(clock),
-      bounds_(bounds),
-      counters_(counters),
-      transport_(std::move(transport)) {}
+    : executor_(executor), bounds_(bounds), counters_(counters), transport_(std::move(transport)) {}
 
 void Peer::Start(PeerEvents events) {
   events_ = std::move(events);

@@ -44,7 +44,7 @@ struct PeerEvents {
 // within an event (Close, and let go later).
 class Peer {
  public:
-  Peer(base::Executor& executor, base::Clock& clock, const McpBounds& bounds, McpCounters& counters,
+  Peer(base::Executor& executor, const McpBounds& bounds, McpCounters& counters,
        std::unique_ptr<Transport> transport);
 
   void Start(PeerEvents events);
@@ -85,7 +85,6 @@ class Peer {
   void Lose(std::string why);
 
   base::Executor& executor_;
-  base::Clock& clock_;
   const McpBounds bounds_;
   McpCounters& counters_;
   const std::unique_ptr<Transport> transport_;

@@ -86,8 +86,7 @@ void ServerCore::Begin() {
   ++counters_.starts;
   run_ = std::make_unique<Run>();
   run_->number = ++runs_;
-  run_->peer =
-      std::make_unique<Peer>(world_.executor, world_.clock, config_.bounds, counters_, world_.transport());
+  run_->peer = std::make_unique<Peer>(world_.executor, config_.bounds, counters_, world_.transport());
   run_->deadline.Set(world_.executor, start_deadline_,
                      OfThisRun([](ServerCore& self) { self.FailRun("did not start in time"); }));
   run_->peer->Start({

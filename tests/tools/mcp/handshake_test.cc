@@ -22,7 +22,7 @@ class HandshakeTest : public testing::Test {
 
   // Shakes hands with a server that runs; how long it took is in `ms_`.
   base::StatusOr<Agreement> Shake(McpEra era = McpEra::kAuto) {
-    peer_ = std::make_unique<Peer>(world_.executor, world_.clock, McpBounds(), counters_, world_.Factory()());
+    peer_ = std::make_unique<Peer>(world_.executor, McpBounds(), counters_, world_.Factory()());
     handshake_ = std::make_unique<Handshake>(world_.executor, world_.clock, *peer_, era, McpTimeouts());
     const int64_t from = world_.clock.MonotonicNow().ns;
     std::optional<base::StatusOr<Agreement>> result;

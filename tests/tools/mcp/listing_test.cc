@@ -23,8 +23,7 @@ class ListingTest : public testing::Test {
   }
 
   base::StatusOr<Listed> List() {
-    peer_ =
-        std::make_unique<Peer>(world_.executor, world_.clock, config_.bounds, counters_, world_.Factory()());
+    peer_ = std::make_unique<Peer>(world_.executor, config_.bounds, counters_, world_.Factory()());
     listing_ = std::make_unique<Listing>(*peer_, config_, agreement_);
     const int64_t from = world_.clock.MonotonicNow().ns;
     std::optional<base::StatusOr<Listed>> result;

@@ -21,7 +21,7 @@ class PeerTest : public testing::Test {
   Peer& Start() {
     auto transport = std::make_unique<ScriptedServer>(world_, 1);
     server_ = transport.get();
-    peer_ = std::make_unique<Peer>(world_.executor, world_.clock, bounds_, counters_, std::move(transport));
+    peer_ = std::make_unique<Peer>(world_.executor, bounds_, counters_, std::move(transport));
     peer_->Start({.started = [this](base::Status) { log_.push_back("started"); },
                   .notification = [this](std::string_view method) { log_.push_back(std::string(method)); },
                   .lost = [this](std::string why) { log_.push_back("lost: " + why); }});
