@@ -230,7 +230,7 @@ class Reader {
 
 bool ManifestEntry::Changed() const { return now != base; }
 
-const ManifestEntry* Manifest::Find(std::string_view path) const {
+const ManifestEntry* Manifest::Find(std::string_view path) const& {
   const auto it = std::lower_bound(
       entries.begin(), entries.end(), path,
       [](const ManifestEntry& e, std::string_view p) { return ComparePaths(e.path, p) < 0; });

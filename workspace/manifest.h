@@ -62,7 +62,9 @@ struct ManifestEntry {
 struct Manifest {
   std::vector<ManifestEntry> entries;
 
-  const ManifestEntry* Find(std::string_view path) const;
+  // Points into the manifest, hence not for one that is about to go.
+  const ManifestEntry* Find(std::string_view path) const&;
+  const ManifestEntry* Find(std::string_view path) const&& = delete;
   friend bool operator==(const Manifest&, const Manifest&) = default;
 };
 

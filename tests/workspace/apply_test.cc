@@ -139,7 +139,8 @@ TEST_F(ApplyTest, AConflictKeepsBothVersions) {
   const ApplyReport report = Carry();
   EXPECT_EQ(FateOf(report, "f"), ApplyFate::kConflict);
   EXPECT_EQ(Now(), (World{{"f", File("3")}}));
-  const ManifestEntry* left = Settled(manifest_, diff_).Find("f");
+  const Manifest settled = Settled(manifest_, diff_);
+  const ManifestEntry* left = settled.Find("f");
   ASSERT_NE(left, nullptr);
   EXPECT_EQ(blobs_.store().Read(*left->now.content, 10).value(), "2");
 }

@@ -167,15 +167,17 @@ TEST_F(WorkspaceTest, SpecialFilesAreDropped) {
       "socket.socket(socket.AF_UNIX)\ns.bind('socket')\nE\n");
   const CheckpointResult result = Checkpoint();
   EXPECT_THAT(result.dropped, Contains("fifo"));
-  EXPECT_EQ(Load(result.id).Find("fifo"), nullptr);
-  EXPECT_EQ(Load(result.id).entries.size(), 1u);
+  const Manifest manifest = Load(result.id);
+  EXPECT_EQ(manifest.Find("fifo"), nullptr);
+  EXPECT_EQ(manifest.entries.size(), 1u);
 }
 
 TEST_F(WorkspaceTest, WhatOnlyItsOwnerForbadeHimselfIsKept) {
   Open();
   Shell("mkdir closed; echo hidden > closed/f; chmod 000 closed/f closed");
   const ManifestId id = Checkpoint().id;
-  EXPECT_EQ(Load(id).Find("closed")->now.mode, 0u);
+  const Manifest manifest = Load(id);
+  EXPECT_EQ(manifest.Find("closed")->now.mode, 0u);
   Shell("chmod 700 closed; rm -rf closed");
   Checkpoint();
   Restore(id);

@@ -181,7 +181,8 @@ TEST_F(LayerTest, SpecialFilesAreNotedAndDropped) {
   const CheckpointResult result = world_.Checkpoint();
   EXPECT_THAT(result.dropped, ElementsAre("fifo"));
   EXPECT_EQ(result.entries, 1u);
-  EXPECT_EQ(world_.Load(result.id).Find("f")->now.mode, 04755u);
+  const Manifest manifest = world_.Load(result.id);
+  EXPECT_EQ(manifest.Find("f")->now.mode, 04755u);
 }
 
 TEST_F(LayerTest, LimitsAreErrorsThatStoreNothing) {
