@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/coding.h"
 #include "base/faults.h"
+#include "memory/disk/local_disk.h"
 #include "memory/sqlite/migration.h"
 #include "memory/sqlite/vfs.h"
 
@@ -194,10 +195,7 @@ base::StatusOr<std::unique_ptr<SqliteDatabase>> SqliteDatabase::Open(
     base::FileSystem& fs, SqliteOptions options, std::initializer_list<SqliteSchema> schemas,
     base::Clock& clock) {
   HF_RETURN_IF_ERROR(CheckOptions(options));
-  HF_ASSIGN_OR_RETURN(const base::FileSystemInfo info, fs.Info(base::ParentDirectory(options.path)));
-  if (info.network)
-    return base::FailedPrecondition(options.path + ": lies on a network file system (" + info.type +
-                                    "), whose locks and syncs cannot be relied on; choose a local disk");
+  HF_RETURN_IF_ERROR(RequireLocalDisk(fs, base::ParentDirectory(options.path), options.path));
   auto database = std::unique_ptr<SqliteDatabase>(new SqliteDatabase(fs, std::move(options), clock));
   const std::string& path = database->options_.path;
   auto lock = fs.Lock(path + ".lock");

@@ -9,6 +9,7 @@
 #include "memory/blob/frame_builder.h"
 #include "memory/blob/maintenance.h"
 #include "memory/blob/pack_reader.h"
+#include "memory/disk/local_disk.h"
 
 namespace holdfast::memory::blob {
 namespace {
@@ -60,11 +61,7 @@ base::StatusOr<bool> HasMark(const StoreState& state) {
 base::StatusOr<std::unique_ptr<base::FileLock>> LockDirectory(StoreState& state) {
   const std::string& dir = state.options.directory;
   HF_RETURN_IF_ERROR(state.fs.CreateDirectories(dir));
-  HF_ASSIGN_OR_RETURN(const base::FileSystemInfo info, state.fs.Info(dir));
-  if (info.network)
-    return base::FailedPrecondition(dir + ": lies on a network file system (" + info.type +
-                                    "), whose locks and syncs cannot be relied on; choose a directory on a "
-                                    "local disk");
+  HF_RETURN_IF_ERROR(RequireLocalDisk(state.fs, dir, dir));
   HF_RETURN_IF_ERROR(HasMark(state).status());  // leaves no lock file in somebody else's directory
   auto lock = state.fs.Lock(dir + "/" + kLockName);
   if (absl::IsUnavailable(lock.status()))

@@ -5,6 +5,7 @@
 
 #include "base/coding.h"
 #include "base/hash.h"
+#include "memory/disk/local_disk.h"
 #include "memory/kv/store_state.h"
 
 namespace holdfast::memory::kv {
@@ -52,11 +53,7 @@ base::StatusOr<Mark> ReadMark(const StoreState& state) {
 base::Status LockDirectory(StoreState& state) {
   const std::string& dir = state.options.directory;
   HF_RETURN_IF_ERROR(state.fs.CreateDirectories(dir));
-  HF_ASSIGN_OR_RETURN(const base::FileSystemInfo info, state.fs.Info(dir));
-  if (info.network)
-    return base::FailedPrecondition(dir + ": lies on a network file system (" + info.type +
-                                    "), whose locks, mappings and syncs cannot be relied on; choose a "
-                                    "directory on a local disk");
+  HF_RETURN_IF_ERROR(RequireLocalDisk(state.fs, dir, dir));
   HF_RETURN_IF_ERROR(ReadMark(state).status());  // leaves no lock file in somebody else's directory
   auto lock = state.fs.Lock(dir + "/" + kLockName);
   if (absl::IsUnavailable(lock.status()))
