@@ -40,6 +40,15 @@ function(holdfast_test name)
   endforeach()
 endfunction()
 
+# holdfast_run_as_user_too(<name>): the tests of a binary that starts sandboxes once more, as an ordinary user when the
+# caller is root, under the prefix AsUser. Its main() calls BecomeOrdinaryUserIfAsked (tests/support/ordinary_user.h).
+function(holdfast_run_as_user_too name)
+  add_dependencies(${name} holdfast-sandbox)
+  target_compile_definitions(${name} PRIVATE HOLDFAST_SANDBOX_BROKER="$<TARGET_FILE:holdfast-sandbox>")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX AsUser. TEST_LIST ${name}_as_user
+    PROPERTIES TIMEOUT 300 LABELS sandbox ENVIRONMENT HOLDFAST_SANDBOX_TEST_AS_USER=1)
+endfunction()
+
 # holdfast_fuzzer(<name>_fuzz SOURCES <name>_fuzz.cc DEPS ...): a libFuzzer target, built by the fuzz preset only.
 # The target is named as its source file; scripts/test looks for it so, and seeds it from tests/fuzz/corpus/<name>_fuzz/.
 function(holdfast_fuzzer name)

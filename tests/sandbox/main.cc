@@ -1,31 +1,15 @@
-// Runs the tests as who started them, or, when HOLDFAST_SANDBOX_TEST_AS_USER is set and that is root, as an
-// ordinary user: everything here must hold for both.
-#include <grp.h>
-#include <sys/prctl.h>
-#include <unistd.h>
-
+// Runs the tests, or, when it was started for that, what some of them start again as a process of its own.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
 #include "gmock/gmock.h"
 #include "tests/sandbox/victim.h"
-
-namespace {
-
-constexpr unsigned kOrdinaryUser = 61'234;  // of nobody
-
-bool BecomeOrdinaryUser() {
-  return setgroups(0, nullptr) == 0 && setresgid(kOrdinaryUser, kOrdinaryUser, kOrdinaryUser) == 0 &&
-         setresuid(kOrdinaryUser, kOrdinaryUser, kOrdinaryUser) == 0 &&
-         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0;
-}
-
-}  // namespace
+#include "tests/support/ordinary_user.h"
 
 int main(int argc, char** argv) {
   testing::InitGoogleMock(&argc, argv);
-  if (std::getenv("HOLDFAST_SANDBOX_TEST_AS_USER") != nullptr && geteuid() == 0 && !BecomeOrdinaryUser()) {
+  if (!holdfast::test::BecomeOrdinaryUserIfAsked()) {
     std::perror("becoming an ordinary user");
     return 1;
   }
