@@ -39,10 +39,8 @@ std::string_view ToolStatusName(ToolStatus status) {
   return "unknown";
 }
 
-bool IsConfined(const sandbox::Policy& policy) { return sandbox::IsContained(policy); }
-
 bool IsConfined(const ToolContext& context) {
-  return context.session != nullptr && IsConfined(context.session->policy());
+  return context.session != nullptr && sandbox::IsContained(context.session->policy());
 }
 
 }  // namespace holdfast::tools

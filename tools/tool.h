@@ -23,7 +23,6 @@
 
 namespace holdfast::sandbox {
 class Session;
-struct Policy;
 }  // namespace holdfast::sandbox
 namespace holdfast::workspace {
 class Tree;
@@ -173,10 +172,8 @@ class Tool {
                                              Done done) = 0;
 };
 
-// Whether commands under this policy reach nothing but the session's own layer: an overlay, no network, no
-// writable mount beside it.
-bool IsConfined(const sandbox::Policy& policy);
-// The same of a context's session; false without one.
+// Whether commands of a context's session reach nothing but its own layer (sandbox::IsContained); false
+// without a session.
 bool IsConfined(const ToolContext& context);
 
 inline ToolResult Succeeded(std::string text) { return {.status = ToolStatus::kOk, .text = std::move(text)}; }
