@@ -74,12 +74,21 @@ base::StatusOr<std::unique_ptr<Dialogue>> Dialogue::Make(const model::Tokenizer&
   HF_ASSIGN_OR_RETURN(dialogue->eos_, ControlId(tokenizer, kEos));
   HF_ASSIGN_OR_RETURN(dialogue->vocabulary_, model::GrammarVocabulary::Make(tokenizer));
   HF_ASSIGN_OR_RETURN(dialogue->grammar_, model::Grammar::Make(*dialogue->vocabulary_, dialogue->tools_));
+  // Two messages with nothing in common tell where what is common ends.
+  HF_ASSIGN_OR_RETURN(const std::vector<int32_t> a, dialogue->First({{{.text = "a"}}}));
+  HF_ASSIGN_OR_RETURN(const std::vector<int32_t> b, dialogue->First({{{.text = "b"}}}));
+  const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  dialogue->prefix_tokens_ = differ.first - a.begin();
   return dialogue;
 }
 
 base::StatusOr<std::vector<int32_t>> Dialogue::Render(Json messages, std::span<const Said> said,
                                                       bool first) const {
   for (const Said& one : said) {
+    if (one.kind == Said::Kind::kReminder) messages.Append(Message("latest_reminder", one.text));
+  }
+  for (const Said& one : said) {
+    if (one.kind == Said::Kind::kReminder) continue;
     messages.Append(Message(one.kind == Said::Kind::kUser ? "user" : "tool", one.text));
   }
   return model::RenderIds(messages,

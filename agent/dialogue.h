@@ -33,7 +33,8 @@ struct DialogueOptions {
 
 // One thing to be told to the model.
 struct Said {
-  enum class Kind : uint8_t { kUser, kToolResult };
+  // A reminder stands before the rest, as the format wants it.
+  enum class Kind : uint8_t { kUser, kToolResult, kReminder };
   Kind kind = Kind::kUser;
   std::string text;
 };
@@ -83,6 +84,9 @@ class Dialogue {
   // lane.
   std::unique_ptr<sessions::TokenConstraint> Constrain(std::span<const int32_t> begun) const;
 
+  // At the beginning of every window, whatever is said in it: what sessions with these options share.
+  int64_t prefix_tokens() const { return prefix_tokens_; }
+
   // Of what limits sampling: format, mode and tools.
   const base::Sha256Digest& grammar_hash() const { return grammar_hash_; }
 
@@ -99,6 +103,7 @@ class Dialogue {
   base::Sha256Digest grammar_hash_ = {};
   int32_t end_think_ = 0;
   int32_t eos_ = 0;
+  int64_t prefix_tokens_ = 0;
 };
 
 }  // namespace holdfast::agent

@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "agent/agent_event.h"
 #include "agent/call_record.h"
 #include "base/check.h"
 
@@ -74,6 +75,10 @@ class TurnLoop::Impl final : public sessions::OrderListener, public tools::Block
 
   void Advance();
   void Tell(const Turn* turn);
+  // Begins a window, the first or the next, and tells `said` in it.
+  void OpenWindow(std::span<const Said> said, std::vector<uint64_t> rendered);
+  // Where in the window the last turns begin that go over into the next.
+  int64_t KeptFrom() const;
   void Speak(std::span<const int32_t> begun);
   void CommitTokens();
   void Close(std::span<const int32_t> begun, sessions::ForcedRule rule);
@@ -129,6 +134,7 @@ void TurnLoop::Impl::Advance() {
   if (!failed_.ok()) return RestNow(Rest::kFailed, failed_);
   if (facts().tokens().position() == 0) {
     if (stop_) return RestNow(Rest::kStopped);
+    if (parts_.host.Holds()) return RestNow(Rest::kHeld);
     return Tell(nullptr);
   }
   const std::span<const int32_t> ids = TurnTokens();
@@ -136,10 +142,12 @@ void TurnLoop::Impl::Advance() {
   if (!turn.complete) {
     if (interrupt_) return Close(ids, sessions::ForcedRule::kInterrupted);
     if (turn.malformed) return Close(ids, sessions::ForcedRule::kMalformed);
+    if (parts_.host.TokensLeft() <= 0) return Close(ids, sessions::ForcedRule::kBudget);
     if (too_long_ || static_cast<int64_t>(ids.size()) >= options_.turn_tokens_max) {
       return Close(ids, sessions::ForcedRule::kTooLong);
     }
     if (stop_) return RestNow(Rest::kStopped);
+    if (parts_.host.Holds()) return RestNow(Rest::kHeld);
     return Speak(ids);
   }
   too_long_ = false;
@@ -148,12 +156,14 @@ void TurnLoop::Impl::Advance() {
     if (!facts().OutcomeOf(CallName(i)).has_value()) return RunCalls(turn);
   }
   interrupt_ = false;
+  if (parts_.host.Holds()) return RestNow(Rest::kHeld);
   if (!facts().untold().empty()) return Tell(&turn);
   Append({sessions::TurnFinished{.reason = "the model has ended its turn"}},
          [this] { RestNow(Rest::kDone); });
 }
 
 void TurnLoop::Impl::Interrupt() {
+  if (!rested_) return;
   interrupt_ = true;
   if (order_.has_value()) parts_.scheduler.Cancel(*order_);
   if (block_.has_value()) parts_.dispatcher.CancelBlock(*block_);
@@ -176,7 +186,8 @@ void TurnLoop::Impl::Tell(const Turn* turn) {
     if (const auto* outcome = std::get_if<sessions::CallOutcome>(&event.body)) {
       said.push_back({.kind = Said::Kind::kToolResult, .text = outcome->text});
     } else if (const auto* input = std::get_if<sessions::InputReceived>(&event.body)) {
-      said.push_back({.kind = Said::Kind::kUser, .text = input->text});
+      const bool reminds = input->kind == sessions::InputKind::kReminder;
+      said.push_back({.kind = reminds ? Said::Kind::kReminder : Said::Kind::kUser, .text = input->text});
     }
     rendered.push_back(seq);
     return {};
@@ -190,14 +201,15 @@ void TurnLoop::Impl::Tell(const Turn* turn) {
     if (!told && status.ok()) status = add(seq);
   }
   if (!status.ok()) return Fail(status);
+  std::sort(rendered.begin(), rendered.end());
+  if (turn == nullptr) return OpenWindow(said, std::move(rendered));
   if (said.empty()) return RestNow(Rest::kDone);
-  auto ids = turn == nullptr ? parts_.dialogue.First(said) : parts_.dialogue.Next(said);
+  auto ids = parts_.dialogue.Next(said);
   if (!ids.ok()) return Fail(ids.status());
   const int64_t position = facts().tokens().position();
-  if (position + static_cast<int64_t>(ids->size()) >= options_.window_tokens_max) {
-    return RestNow(Rest::kWindowFull);
+  if (position + static_cast<int64_t>(ids->size()) >= options_.window_tokens_max / 10 * 9) {
+    return OpenWindow(said, std::move(rendered));
   }
-  std::sort(rendered.begin(), rendered.end());
   Append({sessions::TokenRun{.position = position,
                              .origin = sessions::TokenOrigin::kFed,
                              .ids = *std::move(ids),
@@ -205,16 +217,68 @@ void TurnLoop::Impl::Tell(const Turn* turn) {
          {});
 }
 
+int64_t TurnLoop::Impl::KeptFrom() const {
+  const int64_t end = facts().tokens().position();
+  const int64_t most = std::min(options_.kept_tokens_max, options_.window_tokens_max / 20);
+  int64_t from = end;
+  for (const sessions::TokenSpan& span : facts().tokens().spans()) {
+    // A turn of the model's begins where something fed ends.
+    const int64_t border = span.position + span.count;
+    if (span.origin == sessions::TokenOrigin::kFed && border >= end - most) from = std::min(from, border);
+  }
+  return from;
+}
+
+void TurnLoop::Impl::OpenWindow(std::span<const Said> said, std::vector<uint64_t> rendered) {
+  const sessions::TokenLog& tokens = facts().tokens();
+  const bool first = tokens.position() == 0;
+  const uint32_t epoch = tokens.epoch() + (first ? 0 : 1);
+  std::optional<std::vector<std::string>> texts = parts_.host.OpeningTexts(epoch);
+  if (!texts.has_value()) return RestNow(Rest::kWindowFull);
+  HF_CHECK(first || !texts->empty());
+  Opening opening{.texts = *std::move(texts)};
+  std::vector<Said> begin;
+  for (const std::string& text : opening.texts) begin.push_back({.kind = Said::Kind::kUser, .text = text});
+  if (!first) {
+    opening.kept_from = KeptFrom();
+    opening.kept_count = tokens.position() - opening.kept_from;
+  }
+  // What is kept follows as turns of their own; without it, all that is said is one message.
+  if (opening.kept_count == 0) begin.insert(begin.end(), said.begin(), said.end());
+  if (begin.empty()) return RestNow(Rest::kDone);
+  auto ids = parts_.dialogue.First(begin);
+  if (!ids.ok()) return Fail(ids.status());
+  if (opening.kept_count > 0) {
+    const auto kept = tokens.window().subspan(static_cast<size_t>(opening.kept_from));
+    ids->insert(ids->end(), kept.begin(), kept.end());
+    auto next = parts_.dialogue.Next(said);
+    if (!next.ok()) return Fail(next.status());
+    ids->insert(ids->end(), next->begin(), next->end());
+  }
+  if (static_cast<int64_t>(ids->size()) >= options_.window_tokens_max / 10 * 9) {
+    return RestNow(Rest::kWindowFull);
+  }
+  std::vector<EventBody> bodies;
+  if (!first) bodies.push_back(sessions::EpochStarted{.epoch = epoch, .reason = "the window was full"});
+  if (!opening.texts.empty()) bodies.push_back(Encode(opening));
+  bodies.push_back(sessions::TokenRun{.position = 0,
+                                      .origin = sessions::TokenOrigin::kFed,
+                                      .ids = *std::move(ids),
+                                      .rendered = std::move(rendered)});
+  Append(std::move(bodies), {});
+}
+
 // --- Speaking
 
 void TurnLoop::Impl::Speak(std::span<const int32_t> begun) {
   const std::span<const int32_t> window = facts().tokens().window();
   const auto size = static_cast<int64_t>(window.size());
-  const int64_t room = std::min(options_.turn_tokens_max - static_cast<int64_t>(begun.size()),
-                                options_.window_tokens_max - size);
+  const int64_t room = std::min({options_.turn_tokens_max - static_cast<int64_t>(begun.size()),
+                                 options_.window_tokens_max - size, parts_.host.TokensLeft()});
   if (room <= 0) return Close(begun, sessions::ForcedRule::kTooLong);
   sessions::Order order{
       .session = options_.session, .priority = options_.priority, .tokens = {window.begin(), window.end()}};
+  if (parts_.dialogue.prefix_tokens() < size) order.shared_ends = {parts_.dialogue.prefix_tokens()};
   order.decode = sessions::Decode{.sampler = options_.sampler,
                                   .seed = options_.seed,
                                   .stream = facts().tokens().stream(),
@@ -390,8 +454,10 @@ void TurnLoop::Impl::AfterEnd(std::span<const size_t> indices, std::span<const t
     std::vector<EventBody> bodies;
     for (sessions::CallOutcome& outcome : outcomes) {
       if (*manifest != base::Sha256Digest{}) outcome.workspace_after = *manifest;
-      bodies.push_back(std::move(outcome));
     }
+    std::vector<EventBody> more = parts_.host.WithOutcomes(outcomes);
+    for (sessions::CallOutcome& outcome : outcomes) bodies.push_back(std::move(outcome));
+    for (EventBody& body : more) bodies.push_back(std::move(body));
     parts_.log.Append(std::move(bodies),
                       [finish, go = std::move(go)](base::Status status) mutable { finish(go, status); });
   };
@@ -406,10 +472,14 @@ void TurnLoop::Impl::AfterEnd(std::span<const size_t> indices, std::span<const t
 void TurnLoop::Impl::EndCalls(std::vector<tools::ToolResult> results) {
   block_.reset();
   std::vector<EventBody> bodies;
+  std::vector<sessions::CallOutcome> outcomes;
   for (size_t i = 0; failed_.ok() && i < calls_.size(); ++i) {
     if (calls_[i].has_outcome) continue;
     if (!calls_[i].has_intent) bodies.push_back(IntentOf(calls_[i]));
-    bodies.push_back(OutcomeOf(calls_[i].id, results[i]));
+    bodies.push_back(outcomes.emplace_back(OutcomeOf(calls_[i].id, results[i])));
+  }
+  if (!outcomes.empty()) {
+    for (EventBody& body : parts_.host.WithOutcomes(outcomes)) bodies.push_back(std::move(body));
   }
   calls_.clear();
   if (bodies.empty()) return Advance();

@@ -15,12 +15,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "agent/dialogue.h"
+#include "agent/session_files.h"
 #include "base/clock.h"
 #include "base/executor.h"
 #include "base/hash.h"
@@ -31,17 +33,23 @@
 
 namespace holdfast::agent {
 
-// The files of the session, for the record of its calls.
-class CallWorkspace {
+// What the loop's owner has to say in it. Answers at once; control lane.
+class LoopHost {
  public:
-  using Checked = absl::AnyInvocable<void(base::StatusOr<base::Sha256Digest>)>;
-  virtual ~CallWorkspace() = default;
-  // The manifest as of the last checkpoint or restore.
-  virtual base::Sha256Digest current() const = 0;
-  // Stores what is there now; answers with its manifest, which is durable then, on the control lane.
-  virtual void Checkpoint(Checked done) = 0;
-  // For calls; valid until the workspace is restored.
-  virtual tools::ToolContext context() = 0;
+  virtual ~LoopHost() = default;
+
+  // Asked at each border, before the model is told anything or begins to speak. True: rest (kHeld).
+  virtual bool Holds() = 0;
+
+  // Events to be committed with the outcomes of calls that have just ended.
+  virtual std::vector<sessions::EventBody> WithOutcomes(std::span<const sessions::CallOutcome> outcomes) = 0;
+
+  // Tokens that may still enter the window. A turn that would go beyond is closed.
+  virtual int64_t TokensLeft() = 0;
+
+  // What the window of `epoch` begins with, before anything that is untold: messages of the user's. Empty for
+  // the first window of a conversation, never for a later one. None: no other window is to be begun.
+  virtual std::optional<std::vector<std::string>> OpeningTexts(uint32_t epoch) = 0;
 };
 
 struct TurnLoopOptions {
@@ -50,7 +58,8 @@ struct TurnLoopOptions {
   model::SamplerOptions sampler;
   uint64_t seed = 0;
   std::string numerics;                      // id, for the record
-  int64_t window_tokens_max = 0;             // of the session; > 0
+  int64_t window_tokens_max = 0;             // of the session; > 0. At 90% a new epoch begins,
+  int64_t kept_tokens_max = 16384;           // with the last turns up to so many, or 5% of the window
   int64_t turn_tokens_max = 16384;           // of one turn of the model's
   size_t commit_tokens = 32;                 // sampled tokens are committed when there are so many,
   int64_t commit_ns = 250 * base::kNsPerMs;  // or so late, whichever is first
@@ -65,7 +74,8 @@ struct TurnLoopOptions {
 enum class Rest : uint8_t {
   kDone,        // the model has ended its turn, and nothing is untold
   kApproval,    // a person has to answer first
-  kWindowFull,  // no room for what is to be said
+  kHeld,        // by LoopHost::Holds
+  kWindowFull,  // no room for what is to be said, or no other window is to be begun
   kStopped,     // by Stop
   kFailed,      // status: the log, the engine or the workspace cannot go on
 };
@@ -81,6 +91,7 @@ class TurnLoop {
     tools::Dispatcher& dispatcher;
     tools::ApprovalBook& approvals;
     CallWorkspace& workspace;
+    LoopHost& host;
   };
   using Rested = absl::AnyInvocable<void(Rest, base::Status)>;
 
@@ -93,7 +104,7 @@ class TurnLoop {
   void Run(Rested rested);
 
   // Ends the model's turn here and now; what it was doing is closed by rule. The loop goes on with what is
-  // untold, or rests.
+  // untold, or rests. Nothing happens at rest.
   void Interrupt();
 
   // Rests as soon as what is under way is on record, leaving the turn open.

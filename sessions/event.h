@@ -148,6 +148,8 @@ enum class InputKind : uint8_t {
   kSteer = 2,      // to be told to the model at the next border, without ending its turn
   kInterrupt = 3,  // ends the turn
   kSignal = 4,     // for a wait
+  kNotice = 5,     // by the runtime, to be told to the model at the next border
+  kReminder = 6,   // the same, of what was said before: goal, plan and budgets
 };
 struct InputReceived {
   InputKind kind = InputKind::kMessage;

@@ -127,7 +127,7 @@ void Walk(Io& io, E& e) {
   } else if constexpr (std::is_same_v<T, StateChanged>) {
     io(e.state, SessionState::kClosed), io(e.wait, WaitFor::kClient), io(e.reason);
   } else if constexpr (std::is_same_v<T, InputReceived>) {
-    io(e.kind, InputKind::kSignal), io(e.request_id), io(e.text);
+    io(e.kind, InputKind::kReminder), io(e.request_id), io(e.text);
   } else if constexpr (std::is_same_v<T, CallIntent>) {
     io(e.call), io(e.tool), io(e.arguments), io(e.action), io(e.effect, CallEffect::kEffectful);
     io(e.contained), io(e.workspace_before), io(e.client_deadline_utc_ms);

@@ -105,7 +105,7 @@ void SessionFacts::Take(const Event& /*event*/, const TokenRun& run) {
 
 void SessionFacts::Take(const Event& event, const InputReceived& input) {
   if (!input.request_id.empty()) requests_.emplace(input.request_id, event.seq);
-  if (input.kind == InputKind::kMessage || input.kind == InputKind::kSteer) untold_.push_back(event.seq);
+  if (input.kind != InputKind::kInterrupt && input.kind != InputKind::kSignal) untold_.push_back(event.seq);
 }
 
 void SessionFacts::Take(const Event& event, const CallIntent& intent) {

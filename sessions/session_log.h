@@ -15,6 +15,16 @@ namespace holdfast::sessions {
 
 using Appended = absl::AnyInvocable<void(base::Status)>;
 
+// Something more that is computed from a session's log. The events are those that count, in order: first what
+// is on record, on the storage lane, then each as it becomes durable, on the control lane, before the answer
+// to its Append. After a rewind it is Reset and given what counts then.
+class EventFold {
+ public:
+  virtual ~EventFold() = default;
+  virtual void Reset() = 0;
+  virtual void Apply(const Event& event) = 0;
+};
+
 class SessionLog {
  public:
   virtual ~SessionLog() = default;

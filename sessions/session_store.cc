@@ -18,7 +18,7 @@ class Store;
 // The control lane's side of an open session.
 class OpenedSession final : public StoredSession {
  public:
-  OpenedSession(Store& store, store::FullRow row, store::History history);
+  OpenedSession(Store& store, store::FullRow row, store::History history, EventFold* fold);
   ~OpenedSession() override;
 
   void Append(std::vector<EventBody> bodies, Appended done) override;
@@ -31,6 +31,7 @@ class OpenedSession final : public StoredSession {
   void Rewind(uint64_t to_seq, uint32_t stream, Appended done) override;
 
   int64_t key() const { return row_.key; }
+  EventFold* fold() const { return fold_; }
   void Added(const base::Status& status, std::vector<Event> events);
   void Replace(store::History history);
 
@@ -41,6 +42,7 @@ class OpenedSession final : public StoredSession {
   SessionFacts ahead_;                // and of what is being added
   std::map<uint64_t, Event> untold_;  // durable
   base::Status failed_;
+  EventFold* const fold_;  // or null
 };
 
 class Store final : public SessionStore {
@@ -54,7 +56,7 @@ class Store final : public SessionStore {
       return RowOf(tables_.Insert(id, created, now));
     });
   }
-  void OpenSession(std::string id, Got<std::unique_ptr<StoredSession>> done) override;
+  void OpenSession(std::string id, EventFold* fold, Got<std::unique_ptr<StoredSession>> done) override;
   void Get(std::string id, Got<SessionRow> done) override {
     Ask<SessionRow>(std::move(done), [this, id = std::move(id)] { return RowOf(tables_.Find(id)); });
   }
@@ -134,7 +136,7 @@ void Store::Ask(Got<T> done, Work work) {
       });
 }
 
-void Store::OpenSession(std::string id, Got<std::unique_ptr<StoredSession>> done) {
+void Store::OpenSession(std::string id, EventFold* fold, Got<std::unique_ptr<StoredSession>> done) {
   struct Loaded {
     store::FullRow row;
     store::History history;
@@ -144,19 +146,19 @@ void Store::OpenSession(std::string id, Got<std::unique_ptr<StoredSession>> done
       std::any_of(open_.begin(), open_.end(), [&id](const auto& open) { return open.second->id() == id; });
   if (!is_open) opening_.insert(id);
   Ask<Loaded>(
-      [this, id, is_open, done = std::move(done)](base::StatusOr<Loaded> loaded) mutable {
+      [this, id, is_open, fold, done = std::move(done)](base::StatusOr<Loaded> loaded) mutable {
         if (!is_open) opening_.erase(id);
         if (!loaded.ok()) return done(loaded.status());
         auto session =
-            std::make_unique<OpenedSession>(*this, std::move(loaded->row), std::move(loaded->history));
+            std::make_unique<OpenedSession>(*this, std::move(loaded->row), std::move(loaded->history), fold);
         open_.emplace(session->key(), session.get());
         done(std::unique_ptr<StoredSession>(std::move(session)));
       },
-      [this, id, is_open]() -> base::StatusOr<Loaded> {
+      [this, id, is_open, fold]() -> base::StatusOr<Loaded> {
         if (is_open) return base::FailedPrecondition("session " + id + " is open already");
         Loaded loaded;
         HF_ASSIGN_OR_RETURN(loaded.row, tables_.Find(id));
-        HF_ASSIGN_OR_RETURN(loaded.history, tables_.Load(loaded.row));
+        HF_ASSIGN_OR_RETURN(loaded.history, tables_.Load(loaded.row, fold));
         if (loaded.history.chain != loaded.row.chain) {
           return base::DataLoss("session " + id + ": its row does not agree with its log; rebuild it");
         }
@@ -225,11 +227,12 @@ void Store::Rewind(OpenedSession& session, uint64_t to_seq, uint32_t stream, App
         if (open != nullptr && !history.ok()) open->Added(history.status(), {});
         done(history.status());
       },
-      [this, id = session.id(), events = std::move(events)]() -> base::StatusOr<store::History> {
+      [this, id = session.id(), fold = session.fold(),
+       events = std::move(events)]() -> base::StatusOr<store::History> {
         std::vector<std::vector<Event>> added;
         HF_RETURN_IF_ERROR(tables_.Append({events}, &added).front());
         HF_ASSIGN_OR_RETURN(const store::FullRow row, tables_.Find(id));
-        return tables_.Load(row);
+        return tables_.Load(row, fold);
       });
 }
 
@@ -237,8 +240,8 @@ void Store::Closed(const OpenedSession& session) { open_.erase(session.key()); }
 
 // --- A session
 
-OpenedSession::OpenedSession(Store& store, store::FullRow row, store::History history)
-    : store_(store), row_(std::move(row)) {
+OpenedSession::OpenedSession(Store& store, store::FullRow row, store::History history, EventFold* fold)
+    : store_(store), row_(std::move(row)), fold_(fold) {
   Replace(std::move(history));
 }
 
@@ -275,6 +278,7 @@ void OpenedSession::Added(const base::Status& status, std::vector<Event> events)
   for (Event& event : events) {
     const base::Status applied = facts_.Apply(event);
     HF_CHECK(applied.ok());  // as it was in ahead_
+    if (fold_ != nullptr) fold_->Apply(event);
     if (!facts_.untold().empty() && facts_.untold().back() == event.seq)
       untold_.emplace(event.seq, std::move(event));
   }

@@ -98,9 +98,10 @@ class SessionStore {
   // has: NotFound otherwise.
   virtual void Create(std::string id, SessionCreated created, Got<SessionRow> done) = 0;
 
-  // Takes the lease and reads the log. NotFound; FailedPrecondition while this process has it open; DataLoss,
+  // Takes the lease and reads the log; `fold`, which may be null and outlives the session, is told its
+  // events. NotFound; FailedPrecondition while this process has it open; DataLoss,
   // naming the event, when the chain does not hold or an event makes no sense.
-  virtual void OpenSession(std::string id, Got<std::unique_ptr<StoredSession>> done) = 0;
+  virtual void OpenSession(std::string id, EventFold* fold, Got<std::unique_ptr<StoredSession>> done) = 0;
 
   virtual void Get(std::string id, Got<SessionRow> done) = 0;
 

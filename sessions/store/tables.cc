@@ -424,7 +424,7 @@ base::StatusOr<std::vector<Event>> Tables::Events(const FullRow& row, uint64_t a
   return events;
 }
 
-base::StatusOr<History> Tables::Load(const FullRow& row) {
+base::StatusOr<History> Tables::Load(const FullRow& row, EventFold* fold) {
   HF_ASSIGN_OR_RETURN(const std::vector<Segment> segments, SegmentsOf(row));
   // Which events count is known only when the rewinds are.
   std::vector<RewindPoint> rewinds;
@@ -452,6 +452,7 @@ base::StatusOr<History> Tables::Load(const FullRow& row) {
   const std::vector<EventRange> live = LiveHistory(rewinds, row.row.last_seq);
 
   History history;
+  if (fold != nullptr) fold->Reset();
   size_t range = 0;
   for (const Segment& segment : segments) {
     history.chain = ChainRoot(segment.uid);
@@ -475,6 +476,7 @@ base::StatusOr<History> Tables::Load(const FullRow& row) {
         while (range < live.size() && live[range].last < event.seq) ++range;
         if (range == live.size() || event.seq < live[range].first) continue;
         HF_RETURN_IF_ERROR(history.facts.Apply(event));
+        if (fold != nullptr) fold->Apply(event);
         if (!history.facts.untold().empty() && history.facts.untold().back() == event.seq) {
           history.untold.push_back(std::move(event));
         }
@@ -492,7 +494,7 @@ base::StatusOr<History> Tables::Load(const FullRow& row) {
 base::StatusOr<int> Tables::Rebuild(const std::string& id) {
   HF_ASSIGN_OR_RETURN(const FullRow stored, Find(id));
   FullRow computed = stored;
-  HF_ASSIGN_OR_RETURN(const History history, Load(stored));
+  HF_ASSIGN_OR_RETURN(const History history, Load(stored, nullptr));
   computed.chain = history.chain;
   computed.row.state = history.facts.state();
   computed.row.wait = history.facts.wait();

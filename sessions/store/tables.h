@@ -12,6 +12,7 @@
 #include "memory/sqlite_statement.h"
 #include "sessions/event.h"
 #include "sessions/session_facts.h"
+#include "sessions/session_log.h"
 #include "sessions/session_store.h"
 #include "sessions/token_log.h"
 
@@ -62,7 +63,8 @@ class Tables {
   base::StatusOr<SessionPage> List(size_t page_size, std::string_view page_token);
   base::StatusOr<std::vector<std::string>> Unfinished();
   base::StatusOr<std::vector<Event>> Events(const FullRow& row, uint64_t after_seq, size_t count);
-  base::StatusOr<History> Load(const FullRow& row);
+  // `fold` may be null.
+  base::StatusOr<History> Load(const FullRow& row, EventFold* fold);
 
  private:
   // Part of a history: the events of one session, `first` to `last`.

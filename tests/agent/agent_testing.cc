@@ -253,7 +253,9 @@ void SimProcess::RestWith(Rest rest, base::Status status) {
 }
 
 void SimProcess::OpenOrCreate() {
-  const auto open = [this](auto&& then) { sessions_->OpenSession(kId, std::forward<decltype(then)>(then)); };
+  const auto open = [this](auto&& then) {
+    sessions_->OpenSession(kId, nullptr, std::forward<decltype(then)>(then));
+  };
   open([this, open](base::StatusOr<std::unique_ptr<sessions::StoredSession>> session) {
     if (!absl::IsNotFound(session.status())) return Recover(std::move(session));
     sessions_->Create(kId, {}, [this, open](const base::StatusOr<sessions::SessionRow>& row) {
@@ -297,7 +299,8 @@ void SimProcess::Work(const base::Sha256Digest& workspace) {
                               .dialogue = *dialogue_,
                               .dispatcher = *dispatcher_,
                               .approvals = approvals_,
-                              .workspace = *workspace_};
+                              .workspace = *workspace_,
+                              .host = host_};
   TurnLoopOptions options{.session = kId,
                           .sampler = {.temperature = 1.0f},
                           .seed = 11,
@@ -361,10 +364,18 @@ std::vector<sessions::Event> World::Events() {
   return events;
 }
 
-std::vector<int32_t> World::Window() {
+std::vector<std::vector<int32_t>> World::Windows() {
   sessions::SessionFacts facts;
-  for (const sessions::Event& event : Events()) EXPECT_TRUE(facts.Apply(event).ok());
-  return {facts.tokens().window().begin(), facts.tokens().window().end()};
+  std::vector<std::vector<int32_t>> windows;
+  const auto take = [&] {
+    windows.emplace_back(facts.tokens().window().begin(), facts.tokens().window().end());
+  };
+  for (const sessions::Event& event : Events()) {
+    if (std::holds_alternative<sessions::EpochStarted>(event.body)) take();
+    EXPECT_TRUE(facts.Apply(event).ok());
+  }
+  take();
+  return windows;
 }
 
 }  // namespace holdfast::agent

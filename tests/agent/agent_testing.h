@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,20 @@ class MemoryWorkspace final : public CallWorkspace {
   base::Clock& clock_;
   SimDisk& disk_;
   base::Sha256Digest current_;
+};
+
+// Adds nothing to the loop.
+class QuietHost final : public LoopHost {
+ public:
+  bool Holds() override { return false; }
+  std::vector<sessions::EventBody> WithOutcomes(std::span<const sessions::CallOutcome>) override {
+    return {};
+  }
+  int64_t TokensLeft() override { return INT64_MAX; }
+  std::optional<std::vector<std::string>> OpeningTexts(uint32_t epoch) override {
+    if (epoch == 0) return std::vector<std::string>();
+    return std::vector<std::string>{"go on"};
+  }
 };
 
 // The weights, engine and prompt of the model; one for all tests of a process.
@@ -101,6 +116,7 @@ class SimProcess {
   std::unique_ptr<sessions::Scheduler> scheduler_;
   std::unique_ptr<sessions::StoredSession> session_;
   std::unique_ptr<MemoryWorkspace> workspace_;
+  QuietHost host_;
   std::unique_ptr<tools::Dispatcher> dispatcher_;
   std::unique_ptr<TurnLoop> loop_;
   std::optional<Rest> rest_;
@@ -122,8 +138,8 @@ struct World {
 
   // The whole record.
   std::vector<sessions::Event> Events();
-  // The tokens of the window, from it.
-  std::vector<int32_t> Window();
+  // The tokens of each epoch's window as it was at its end, from it.
+  std::vector<std::vector<int32_t>> Windows();
 
   SimDisk disk;
   test::SimClock clock;

@@ -38,20 +38,24 @@ bool Compare(World& world, World& whole) {
   // A call that is not contained starts once at most.
   for (const auto& [arguments, count] : world.disk.sent) EXPECT_LE(count, sent[arguments]) << arguments;
 
-  const std::vector<int32_t> expected = whole.Window();
-  const std::vector<int32_t> window = world.Window();
-  size_t same = expected.size();
+  std::vector<std::vector<int32_t>> expected = whole.Windows();
+  std::vector<std::vector<int32_t>> windows = world.Windows();
   if (first_unknown.empty()) {
     EXPECT_EQ(world.rest, whole.rest) << world.status;
     EXPECT_EQ(world.disk.files, whole.disk.files);
-    EXPECT_EQ(window.size(), expected.size());
-  } else {
-    same = std::stoul(first_unknown.substr(first_unknown.find('.') + 1));  // c<epoch>.<position>.<index>
+    EXPECT_EQ(windows, expected);
+    return false;
   }
-  EXPECT_GE(window.size(), same);
-  const auto length = static_cast<ptrdiff_t>(std::min(same, window.size()));
-  EXPECT_TRUE(std::equal(expected.begin(), expected.begin() + length, window.begin()));
-  return !first_unknown.empty();
+  const size_t epoch = std::stoul(first_unknown.substr(1));  // c<epoch>.<position>.<index>
+  const size_t position = std::stoul(first_unknown.substr(first_unknown.find('.') + 1));
+  for (auto* both : {&windows, &expected}) {
+    EXPECT_GT(both->size(), epoch);
+    both->resize(epoch + 1);
+    EXPECT_GE(both->back().size(), position);
+    both->back().resize(position);
+  }
+  EXPECT_EQ(windows, expected);
+  return true;
 }
 
 // Killed anywhere, again and again: each call has one outcome, what is not contained runs once at most, and

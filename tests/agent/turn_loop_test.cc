@@ -62,7 +62,7 @@ TEST(TurnLoopTest, TimingChangesNoToken) {
     SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed);
     World other;
     other.Run(100 + seed, {});
-    EXPECT_EQ(other.Window(), first.Window());
+    EXPECT_EQ(other.Windows(), first.Windows());
     EXPECT_EQ(other.disk.files, first.disk.files);
   }
 }

@@ -62,8 +62,8 @@ class Process {
     return Ask<SessionRow>([&](auto done) { store_->Get(id, std::move(done)); });
   }
   base::Status OpenSession(const std::string& id) {
-    auto session =
-        Ask<std::unique_ptr<StoredSession>>([&](auto done) { store_->OpenSession(id, std::move(done)); });
+    auto session = Ask<std::unique_ptr<StoredSession>>(
+        [&](auto done) { store_->OpenSession(id, nullptr, std::move(done)); });
     if (session.ok()) opened_[id] = *std::move(session);
     return session.status();
   }
