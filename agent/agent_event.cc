@@ -70,11 +70,16 @@ void Walk(Io& io, Opening& b) {
 template <class Io>
 void Walk(Io& io, WaitSet& b) {
   io("call", b.call), io("until_utc_ms", b.until_utc_ms), io("process", b.process), io("file", b.file);
-  io("signal", b.signal);
+  io("file_state", b.file_state), io("signal", b.signal);
 }
 template <class Io>
 void Walk(Io& io, WaitEnded& b) {
   io("why", b.why);
+}
+template <class Io>
+void Walk(Io& io, Applied& b) {
+  io("applied", b.applied), io("conflicts", b.conflicts), io("refused", b.refused), io("text", b.text);
+  io("request_id", b.request_id);
 }
 
 // Any walker, for the test of what has fields.

@@ -148,7 +148,8 @@ struct WaitSet {
   std::string call;
   int64_t until_utc_ms = 0;  // 0: no bound in time. Timer "wait"
   std::string process;       // a background command's id; empty: none
-  std::string file;          // changes, appears or goes; empty: none
+  std::string file;          // in the workspace: changes, appears or goes; empty: none
+  std::string file_state;    // what it was when the wait began; empty: not looked at yet
   std::string signal;        // name; empty: none
 
   bool operator==(const WaitSet&) const = default;
@@ -160,9 +161,20 @@ struct WaitEnded {
   bool operator==(const WaitEnded&) const = default;
 };
 
+// The session's changes were taken over into the user's tree.
+struct Applied {
+  int64_t applied = 0;  // paths
+  int64_t conflicts = 0;
+  int64_t refused = 0;  // protected
+  std::string text;     // one line a path, bounded
+  std::string request_id;
+
+  bool operator==(const Applied&) const = default;
+};
+
 // The order is the order of kinds, from sessions::kFirstAgentEvent: never changed, only added to.
 using AgentBody = std::variant<ProfileSet, GoalSet, GoalChanged, BudgetsSet, BudgetWarned, PlanSet, NoteTaken,
-                               CheckRan, Opening, WaitSet, WaitEnded>;
+                               CheckRan, Opening, WaitSet, WaitEnded, Applied>;
 
 sessions::AgentEvent Encode(const AgentBody& body);
 

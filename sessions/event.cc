@@ -13,10 +13,10 @@ namespace {
 constexpr size_t kOwnKinds = std::variant_size_v<EventBody> - 1;  // AgentEvent has a range of its own
 
 constexpr std::string_view kNames[kOwnKinds] = {
-    "SESSION_CREATED", "TOKEN_RUN",          "TOKENS_CUT",        "EPOCH_STARTED",
-    "REWOUND",         "STATE_CHANGED",      "INPUT_RECEIVED",    "CALL_INTENT",
-    "CALL_OUTCOME",    "APPROVAL_REQUESTED", "APPROVAL_RESOLVED", "TIMER_SET",
-    "TIMER_ENDED",     "TURN_FINISHED",      "RECOVERED",         "TOKENS_ACCOUNTED",
+    "SESSION_CREATED",   "TOKEN_RUN",         "TOKENS_CUT",  "EPOCH_STARTED", "REWOUND",
+    "STATE_CHANGED",     "INPUT_RECEIVED",    "CALL_INTENT", "CALL_OUTCOME",  "APPROVAL_REQUESTED",
+    "APPROVAL_RESOLVED", "TIMER_SET",         "TIMER_ENDED", "TURN_FINISHED", "RECOVERED",
+    "TOKENS_ACCOUNTED",  "WORKSPACE_CHANGED",
 };
 
 // The fields that a run of each origin has, and no other.

@@ -256,6 +256,14 @@ struct TokensAccounted {
   bool operator==(const TokensAccounted&) const = default;
 };
 
+// The workspace is another now, and no call made it so: applied, discarded, gone back.
+struct WorkspaceChanged {
+  base::Sha256Digest manifest = {};
+  std::string reason;
+
+  bool operator==(const WorkspaceChanged&) const = default;
+};
+
 // An event of the agent's.
 struct AgentEvent {
   uint16_t kind = kFirstAgentEvent;
@@ -265,9 +273,10 @@ struct AgentEvent {
 };
 
 // The order is the order of kinds, from 1: never changed, only added to. AgentEvent is last and has its own.
-using EventBody = std::variant<SessionCreated, TokenRun, TokensCut, EpochStarted, Rewound, StateChanged,
-                               InputReceived, CallIntent, CallOutcome, ApprovalRequested, ApprovalResolved,
-                               TimerSet, TimerEnded, TurnFinished, Recovered, TokensAccounted, AgentEvent>;
+using EventBody =
+    std::variant<SessionCreated, TokenRun, TokensCut, EpochStarted, Rewound, StateChanged, InputReceived,
+                 CallIntent, CallOutcome, ApprovalRequested, ApprovalResolved, TimerSet, TimerEnded,
+                 TurnFinished, Recovered, TokensAccounted, WorkspaceChanged, AgentEvent>;
 
 struct Event {
   uint64_t seq = 0;

@@ -146,9 +146,11 @@ void Walk(Io& io, E& e) {
     io(e.reason);
   } else if constexpr (std::is_same_v<T, Recovered>) {
     io(e.generation), io(e.report);
-  } else {
-    static_assert(std::is_same_v<T, TokensAccounted>);
+  } else if constexpr (std::is_same_v<T, TokensAccounted>) {
     io(e.attached), io(e.prefilled), io(e.decoded), io(e.forced), io(e.discarded);
+  } else {
+    static_assert(std::is_same_v<T, WorkspaceChanged>);
+    io(e.manifest), io(e.reason);
   }
 }
 

@@ -73,8 +73,8 @@ base::Status SessionFacts::Apply(const Event& event) {
   std::visit(
       [this, &event](const auto& body) {
         using T = std::decay_t<decltype(body)>;
-        if constexpr (std::is_same_v<T, StateChanged>) {
-          state_ = body;
+        if constexpr (std::is_same_v<T, WorkspaceChanged>) {
+          workspace_ = body.manifest;
         } else if constexpr (std::is_same_v<T, TimerSet>) {
           timers_.emplace(body.timer, body);
         } else if constexpr (std::is_same_v<T, TimerEnded>) {
@@ -101,6 +101,13 @@ void SessionFacts::Take(const Event& /*event*/, const TokenRun& run) {
     const auto told = std::find(untold_.begin(), untold_.end(), seq);
     if (told != untold_.end()) untold_.erase(told);
   }
+}
+
+void SessionFacts::Take(const Event& /*event*/, const StateChanged& changed) {
+  if (state_.state == SessionState::kPaused && changed.state != SessionState::kPaused) {
+    fruitless_recoveries_ = 0;
+  }
+  state_ = changed;
 }
 
 void SessionFacts::Take(const Event& event, const InputReceived& input) {

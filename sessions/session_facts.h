@@ -62,16 +62,18 @@ class SessionFacts {
   // The event that first brought a request, if there was one: a request acts once.
   std::optional<uint64_t> FindRequest(const std::string& request_id) const;
 
-  // The manifest that the workspace is to equal; none before the first outcome that carries one.
+  // The manifest that the workspace is to equal; none while nothing has said one.
   const std::optional<base::Sha256Digest>& workspace() const { return workspace_; }
 
-  // Recoveries since a token was last sampled: a session that only ever recovers must not go on so for ever.
+  // Recoveries since a token was last sampled, or a person said to go on: a session that only ever recovers
+  // must not do so for ever.
   uint32_t fruitless_recoveries() const { return fruitless_recoveries_; }
   const TokensAccounted& accounted() const { return accounted_; }
 
  private:
   base::Status Check(const Event& event) const;
   void Take(const Event& event, const TokenRun& run);
+  void Take(const Event& event, const StateChanged& changed);
   void Take(const Event& event, const InputReceived& input);
   void Take(const Event& event, const CallIntent& intent);
   void Take(const Event& event, const CallOutcome& outcome);

@@ -70,6 +70,7 @@ std::vector<EventBody> OneOfEach() {
       TurnFinished{.reason = "end of turn"},
       Recovered{.generation = 4, .report = "c1 was run again"},
       TokensAccounted{.attached = 1, .prefilled = 2, .decoded = 3, .forced = 4, .discarded = 5},
+      WorkspaceChanged{.manifest = Digest(5), .reason = "applied"},
       AgentEvent{.kind = 300, .payload = std::string("\0x", 2)},
   };
 }
@@ -157,9 +158,9 @@ TEST(EventTest, FieldsThatDoNotGoTogetherAreRefused) {
 
 TEST(EventTest, UnknownKindsAndTooLargeEventsAreRefused) {
   EXPECT_TRUE(absl::IsDataLoss(Decode(0, "").status()));
-  EXPECT_TRUE(absl::IsDataLoss(Decode(17, "").status()));
+  EXPECT_TRUE(absl::IsDataLoss(Decode(18, "").status()));
   EXPECT_TRUE(absl::IsDataLoss(Decode(300, std::string(kEventBytesMax + 1, 'x')).status()));
-  EXPECT_EQ(KindName(17), "UNKNOWN_17");
+  EXPECT_EQ(KindName(18), "UNKNOWN_18");
   EXPECT_EQ(KindName(256), "AGENT_256");
 }
 
