@@ -8,6 +8,7 @@
 
 #include "agent/agent_event.h"
 #include "agent/call_record.h"
+#include "agent/feeding.h"
 #include "base/check.h"
 
 namespace holdfast::agent {
@@ -66,12 +67,7 @@ class TurnLoop::Impl final : public sessions::OrderListener, public tools::Block
   };
 
   const sessions::SessionFacts& facts() const { return parts_.log.facts(); }
-  // Where the model's last turn begins: behind all that was fed.
-  int64_t TurnBegin() const;
-  std::span<const int32_t> TurnTokens() const {
-    return facts().tokens().window().subspan(static_cast<size_t>(TurnBegin()));
-  }
-  std::string CallName(size_t index) const;
+  std::string NameOf(size_t call) const { return CallName(facts().tokens(), call); }
 
   void Advance();
   void Tell(const Turn* turn);
@@ -112,21 +108,6 @@ class TurnLoop::Impl final : public sessions::OrderListener, public tools::Block
   std::vector<Call> calls_;
 };
 
-int64_t TurnLoop::Impl::TurnBegin() const {
-  const auto spans = facts().tokens().spans();
-  for (size_t i = spans.size(); i-- > 0;) {
-    if (spans[i].origin == sessions::TokenOrigin::kFed) return spans[i].position + spans[i].count;
-  }
-  return 0;
-}
-
-// From the place in the log, so that a call has the same name however often its turn is read.
-std::string TurnLoop::Impl::CallName(size_t index) const {
-  const sessions::TokenLog& tokens = facts().tokens();
-  return "c" + std::to_string(tokens.epoch()) + "." + std::to_string(tokens.position()) + "." +
-         std::to_string(index);
-}
-
 // --- What is next
 
 void TurnLoop::Impl::Advance() {
@@ -137,7 +118,7 @@ void TurnLoop::Impl::Advance() {
     if (parts_.host.Holds()) return RestNow(Rest::kHeld);
     return Tell(nullptr);
   }
-  const std::span<const int32_t> ids = TurnTokens();
+  const std::span<const int32_t> ids = TurnTokens(facts().tokens());
   const Turn turn = parts_.dialogue.Read(ids);
   if (!turn.complete) {
     if (interrupt_) return Close(ids, sessions::ForcedRule::kInterrupted);
@@ -153,7 +134,7 @@ void TurnLoop::Impl::Advance() {
   too_long_ = false;
   if (stop_) return RestNow(Rest::kStopped);
   for (size_t i = 0; i < turn.calls.size(); ++i) {
-    if (!facts().OutcomeOf(CallName(i)).has_value()) return RunCalls(turn);
+    if (!facts().OutcomeOf(NameOf(i)).has_value()) return RunCalls(turn);
   }
   interrupt_ = false;
   if (parts_.host.Holds()) return RestNow(Rest::kHeld);
@@ -179,29 +160,17 @@ void TurnLoop::Impl::Stop() {
 // --- Telling
 
 void TurnLoop::Impl::Tell(const Turn* turn) {
+  std::vector<uint64_t> outcomes;
+  for (size_t i = 0; turn != nullptr && i < turn->calls.size(); ++i) {
+    outcomes.push_back(*facts().OutcomeOf(NameOf(i)));
+  }
   std::vector<Said> said;
-  std::vector<uint64_t> rendered;
-  const auto add = [&](uint64_t seq) -> base::Status {
-    HF_ASSIGN_OR_RETURN(const sessions::Event event, parts_.log.ReadUntold(seq));
-    if (const auto* outcome = std::get_if<sessions::CallOutcome>(&event.body)) {
-      said.push_back({.kind = Said::Kind::kToolResult, .text = outcome->text});
-    } else if (const auto* input = std::get_if<sessions::InputReceived>(&event.body)) {
-      const bool reminds = input->kind == sessions::InputKind::kReminder;
-      said.push_back({.kind = reminds ? Said::Kind::kReminder : Said::Kind::kUser, .text = input->text});
-    }
-    rendered.push_back(seq);
-    return {};
-  };
-  base::Status status;
-  for (size_t i = 0; turn != nullptr && i < turn->calls.size() && status.ok(); ++i) {
-    status = add(*facts().OutcomeOf(CallName(i)));
+  std::vector<uint64_t> rendered(facts().untold().begin(), facts().untold().end());
+  for (const uint64_t seq : TellingOrder(outcomes, rendered)) {
+    const auto event = parts_.log.ReadUntold(seq);
+    if (!event.ok()) return Fail(event.status());
+    if (std::optional<Said> one = SaidBy(event->body)) said.push_back(*std::move(one));
   }
-  for (const uint64_t seq : facts().untold()) {
-    const bool told = std::find(rendered.begin(), rendered.end(), seq) != rendered.end();
-    if (!told && status.ok()) status = add(seq);
-  }
-  if (!status.ok()) return Fail(status);
-  std::sort(rendered.begin(), rendered.end());
   if (turn == nullptr) return OpenWindow(said, std::move(rendered));
   if (said.empty()) return RestNow(Rest::kDone);
   auto ids = parts_.dialogue.Next(said);
@@ -237,24 +206,14 @@ void TurnLoop::Impl::OpenWindow(std::span<const Said> said, std::vector<uint64_t
   if (!texts.has_value()) return RestNow(Rest::kWindowFull);
   HF_CHECK(first || !texts->empty());
   Opening opening{.texts = *std::move(texts)};
-  std::vector<Said> begin;
-  for (const std::string& text : opening.texts) begin.push_back({.kind = Said::Kind::kUser, .text = text});
   if (!first) {
     opening.kept_from = KeptFrom();
     opening.kept_count = tokens.position() - opening.kept_from;
   }
-  // What is kept follows as turns of their own; without it, all that is said is one message.
-  if (opening.kept_count == 0) begin.insert(begin.end(), said.begin(), said.end());
-  if (begin.empty()) return RestNow(Rest::kDone);
-  auto ids = parts_.dialogue.First(begin);
+  if (opening.texts.empty() && said.empty()) return RestNow(Rest::kDone);
+  const auto kept = tokens.window().last(static_cast<size_t>(opening.kept_count));
+  auto ids = OpeningTokens(parts_.dialogue, opening.texts, kept, said);
   if (!ids.ok()) return Fail(ids.status());
-  if (opening.kept_count > 0) {
-    const auto kept = tokens.window().subspan(static_cast<size_t>(opening.kept_from));
-    ids->insert(ids->end(), kept.begin(), kept.end());
-    auto next = parts_.dialogue.Next(said);
-    if (!next.ok()) return Fail(next.status());
-    ids->insert(ids->end(), next->begin(), next->end());
-  }
   if (static_cast<int64_t>(ids->size()) >= options_.window_tokens_max / 10 * 9) {
     return RestNow(Rest::kWindowFull);
   }
@@ -357,7 +316,7 @@ void TurnLoop::Impl::RunCalls(const Turn& turn) {
   const tools::ToolContext context = parts_.workspace.context();
   std::vector<Call> calls;
   for (size_t i = 0; i < turn.calls.size(); ++i) {
-    Call call{.id = CallName(i)};
+    Call call{.id = NameOf(i)};
     if (facts().OutcomeOf(call.id).has_value()) continue;  // before a crash
     call.prepared = parts_.dispatcher.Prepare(context, turn.calls[i].tool, turn.calls[i].arguments);
     call.has_intent = facts().IsOpen(call.id);  // to be run again

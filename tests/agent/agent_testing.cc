@@ -197,6 +197,11 @@ ChaosModel::ChaosModel() {
                                             model::EngineOptions{.max_rows = 200});
 }
 
+std::unique_ptr<sessions::TokenConstraint> NarrowEagerly(std::unique_ptr<sessions::TokenConstraint> grammar,
+                                                         std::span<const int32_t> begun) {
+  return std::make_unique<Eager>(std::move(grammar), begun);
+}
+
 // --- Process
 
 namespace {
@@ -306,9 +311,7 @@ void SimProcess::Work(const base::Sha256Digest& workspace) {
                           .seed = 11,
                           .window_tokens_max = kWindow,
                           .turn_tokens_max = 220};
-  options.narrow = [](std::unique_ptr<sessions::TokenConstraint> grammar, std::span<const int32_t> begun) {
-    return std::make_unique<Eager>(std::move(grammar), begun);
-  };
+  options.narrow = NarrowEagerly;
   loop_ = std::make_unique<TurnLoop>(parts, options);
   loop_->Run([this](Rest rest, base::Status status) { RestWith(rest, std::move(status)); });
 }

@@ -79,6 +79,10 @@ class ChaosModel {
   std::unique_ptr<model::Engine> engine_;
 };
 
+// As the loops here limit sampling beyond the grammar: calls are made, and turns end.
+std::unique_ptr<sessions::TokenConstraint> NarrowEagerly(std::unique_ptr<sessions::TokenConstraint> grammar,
+                                                         std::span<const int32_t> begun);
+
 // One process, from its start to its end or its death: opens the session, or makes it, recovers it, and works
 // on it until it rests. All of it by tasks.
 class SimProcess {
@@ -93,6 +97,7 @@ class SimProcess {
   bool rested() const { return rest_.has_value(); }
   Rest rest() const { return *rest_; }
   const base::Status& status() const { return status_; }
+  const Dialogue& dialogue() const { return *dialogue_; }
   // Does nothing before the recovery is over.
   void Interrupt();
 
