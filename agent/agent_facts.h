@@ -21,6 +21,12 @@
 
 namespace holdfast::agent {
 
+// Reasons of a pause by rule, beside the budgets' (BudgetReason in goal_rules.h).
+inline constexpr std::string_view kBlocked = "BLOCKED";                     // the model says so
+inline constexpr std::string_view kNoProgress = "NO_PROGRESS";              // turn after turn
+inline constexpr std::string_view kRepeating = "REPEATING";                 // the same call, the same result
+inline constexpr std::string_view kCompactionThrash = "COMPACTION_THRASH";  // windows fill without work
+
 // Beginnings of the `request_id` of notices that rules ask for (goal_rules.h): by them the facts know that
 // the model was told.
 inline constexpr std::string_view kRepeatNoticeId = "runtime/repeats/";
@@ -71,7 +77,7 @@ class AgentFacts {
   // Items are the same when their texts are. What is done stays done: an item that a later plan omits or
   // opens again is kept, done, before the others. Another goal begins without a plan.
   const std::vector<PlanItem>& plan() const { return plan_; }
-  const std::vector<Note>& notes() const { return notes_; }
+  const std::vector<Note>& notes() const { return notes_; }        // each text once, where it was first taken
   const std::optional<WaitSet>& wait() const { return wait_; }     // not ended
   const std::vector<CheckRan>& checks() const { return checks_; }  // the last of each command and `when`
 
@@ -105,29 +111,35 @@ class AgentFacts {
  private:
   void CountTime(const sessions::Event& event);
   // The kinds that mean something here.
-  void Take(const sessions::Event& event, const sessions::TokenRun& run);
-  void Take(const sessions::Event& event, const sessions::TokensCut& cut);
-  void Take(const sessions::Event& event, const sessions::EpochStarted& start);
-  void Take(const sessions::Event& event, const sessions::StateChanged& change);
-  void Take(const sessions::Event& event, const sessions::InputReceived& input);
-  void Take(const sessions::Event& event, const sessions::CallIntent& intent);
-  void Take(const sessions::Event& event, const sessions::CallOutcome& outcome);
-  void Take(const sessions::Event& event, const sessions::TurnFinished& finished);
-  void Take(const sessions::Event& event, const sessions::AgentEvent& agent);
-  void Take(const sessions::Event& event, const ProfileSet& profile);
-  void Take(const sessions::Event& event, const GoalSet& goal);
-  void Take(const sessions::Event& event, const GoalChanged& change);
-  void Take(const sessions::Event& event, const BudgetsSet& set);
-  void Take(const sessions::Event& event, const BudgetWarned& warned);
-  void Take(const sessions::Event& event, const PlanSet& set);
-  void Take(const sessions::Event& event, const NoteTaken& note);
-  void Take(const sessions::Event& event, const CheckRan& ran);
-  void Take(const sessions::Event& event, const WaitSet& wait);
-  void Take(const sessions::Event& event, const WaitEnded& ended);
+  void Take(const sessions::TokenRun& run);
+  void Take(const sessions::TokensCut& cut);
+  void Take(const sessions::EpochStarted& start);
+  void Take(const sessions::StateChanged& change);
+  void Take(const sessions::InputReceived& input);
+  void Take(const sessions::CallIntent& intent);
+  void Take(const sessions::CallOutcome& outcome);
+  void Take(const sessions::TurnFinished& finished);
+  void Take(const sessions::WorkspaceChanged& change);
+  void Take(const sessions::AgentEvent& agent);
+  void Take(const ProfileSet& profile);
+  void Take(const GoalSet& goal);
+  void Take(const GoalChanged& change);
+  void Take(const BudgetsSet& set);
+  void Take(const BudgetWarned& warned);
+  void Take(const PlanSet& set);
+  void Take(const NoteTaken& note);
+  void Take(const CheckRan& ran);
+  void Take(const Opening& opening);
+  void Take(const WaitSet& wait);
+  void Take(const WaitEnded& ended);
   // The manifest of the workspace, wherever an event names it.
   void SeeWorkspace(const base::Sha256Digest& manifest);
   void ForgetRepeats();
+  // Something is otherwise than it was: neither repeating nor idle.
+  void Progress();
+  // A pause for this reason has ended.
   void EndPause(std::string_view reason);
+  void DropClaim();
 
   uint64_t last_seq_ = 0;
   std::optional<ProfileSet> profile_;

@@ -22,14 +22,8 @@
 
 namespace holdfast::agent {
 
-// Reasons of a pause.
-inline constexpr std::string_view kBlocked = "BLOCKED";                     // the model says so
-inline constexpr std::string_view kNoProgress = "NO_PROGRESS";              // turn after turn
-inline constexpr std::string_view kRepeating = "REPEATING";                 // the same call, the same result
-inline constexpr std::string_view kCompactionThrash = "COMPACTION_THRASH";  // windows fill without work
-
-// Whether the profile of the session has the tool, by id: "goal@1".
-bool HasTool(const AgentFacts& facts, std::string_view id);
+// Whether the profile of the session has the tool, in any version: "goal" is there as "goal@1".
+bool HasTool(const AgentFacts& facts, std::string_view name);
 
 // A goal that has been set and has not come to an end: active, waiting or paused.
 bool HasOpenGoal(const AgentFacts& facts);
@@ -51,7 +45,7 @@ int64_t TokensLeft(const AgentFacts& facts);
 // --- After calls, when their outcomes are on record. With or without a goal.
 
 // A notice for the model that it has made the same call with the same result for the third time. None when it
-// has been told since something last changed.
+// has been told so since something changed (AgentFacts::repeats).
 std::optional<sessions::InputReceived> RepeatNotice(const AgentFacts& facts);
 
 // The fifth time: the session is to be paused, kRepeating.
@@ -72,14 +66,15 @@ enum class AfterTurn : uint8_t {
 struct TurnDecision {
   AfterTurn what = AfterTurn::kIdle;
   std::string reason;    // kPause: upper-case
-  std::string notice;    // kContinue
+  std::string notice;    // kContinue; the same for the same facts and checks
   int64_t delay_ms = 0;  // kContinue: 0, then 5 s, doubling up to 5 min, while turns change nothing
 
   bool operator==(const TurnDecision&) const = default;
 };
 
 // `ran`: what the checks gave that kRunChecks asked for, which are on record too; none: they have not been
-// run since the turn ended. It may end with the first that failed.
+// run since the turn ended. It may end with the first that failed. What passes is counted although a budget
+// is used up; nothing is continued then. Eight turns that changed nothing are a pause, kNoProgress.
 TurnDecision DecideAfterTurn(const AgentFacts& facts, std::optional<std::span<const CheckRan>> ran);
 
 // --- The window.

@@ -15,11 +15,11 @@
 
 namespace holdfast::agent {
 
-inline constexpr size_t kInstructionsBytesMax = 64 << 10;  // AGENTS.md, in a window
-inline constexpr size_t kGoalBytesMax = 64 << 10;          // the goal and its checks
-inline constexpr size_t kPlanBytesMax = 16 << 10;          // open items; as much again for finished ones
-inline constexpr size_t kNotesBytesMax = 16 << 10;         // the newest notes
-inline constexpr size_t kReminderBytesMax = 8 << 10;
+inline constexpr size_t kInstructionsBytesMax = 160 << 10;  // AGENTS.md, in a window
+inline constexpr size_t kGoalBytesMax = 64 << 10;           // the goal; its checks, 16 KiB more
+inline constexpr size_t kPlanBytesMax = 16 << 10;           // open items; as much again for finished ones
+inline constexpr size_t kNotesBytesMax = 16 << 10;          // the newest notes
+inline constexpr size_t kReminderGoalBytesMax = 4 << 10;    // of the goal, and of the plan, in a reminder
 
 // Text that the window of `epoch` begins with, in this order: the instructions of the tree; the goal; from
 // epoch 1 on what is to be carried over: plan, finished items, notes, and how to recall the rest. Without a
@@ -32,7 +32,8 @@ std::vector<std::string> OpeningTexts(const AgentFacts& facts, uint32_t epoch);
 // without a goal.
 std::string GoalText(const AgentFacts& facts);
 
-// Goal, open items of the plan, and what is left of the budgets in round numbers. Empty without a goal.
+// Goal, open items of the plan, and what is left of tokens and calls in round numbers (not of time, which is
+// another in each run). Empty without a goal.
 std::string ReminderText(const AgentFacts& facts);
 
 }  // namespace holdfast::agent
