@@ -17,8 +17,6 @@ namespace {
 
 using model::SmallTokenizer;
 
-constexpr int64_t kWindow = 6000;
-
 // Appends a line to a file: every run shows.
 class AppendTool final : public tools::Tool {
  public:
@@ -309,7 +307,7 @@ void SimProcess::Work(const base::Sha256Digest& workspace) {
   TurnLoopOptions options{.session = kId,
                           .sampler = {.temperature = 1.0f},
                           .seed = 11,
-                          .window_tokens_max = kWindow,
+                          .window_tokens_max = disk_.window_tokens_max,
                           .turn_tokens_max = 220};
   options.narrow = NarrowEagerly;
   loop_ = std::make_unique<TurnLoop>(parts, options);

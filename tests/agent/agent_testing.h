@@ -31,6 +31,7 @@ struct SimDisk {
   std::map<base::Sha256Digest, std::map<std::string, std::string>> manifests;  // durable
   std::map<std::string, int> sent;  // runs of `send`, by canonical arguments
   bool same_boot = true;            // the live layer is as it was left
+  int64_t window_tokens_max = 6000;
 };
 
 base::Sha256Digest ManifestOf(const std::map<std::string, std::string>& files);
