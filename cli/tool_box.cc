@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "agent/control_tools.h"
 #include "base/coding.h"
 #include "base/file.h"
 #include "tools/blob_spill.h"
@@ -84,7 +85,8 @@ base::StatusOr<std::unique_ptr<ToolBox>> ToolBox::Open(ToolBoxOptions options) {
 
 base::Status ToolBox::Prepare() {
   HF_RETURN_IF_ERROR(AddBuiltInTools(registry_));
-  HF_ASSIGN_OR_RETURN(const tools::Profile profile, tools::Profile::Load(options_.profile));
+  HF_ASSIGN_OR_RETURN(tools::Profile profile, tools::Profile::Load(options_.profile));
+  std::erase_if(profile.tools, agent::IsControlTool);
   HF_ASSIGN_OR_RETURN(tools_, registry_.Select(profile.tools));
   HF_RETURN_IF_ERROR(base::RealFileSystem().CreateDirectories(options_.directory));
   HF_ASSIGN_OR_RETURN(

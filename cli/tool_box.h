@@ -29,7 +29,7 @@ base::Status AddBuiltInTools(tools::Registry& registry);
 struct ToolBoxOptions {
   std::string tree;       // absolute
   std::string directory;  // for the layer and for outputs too long to show; made when absent
-  std::string profile;    // "nano"
+  std::string profile;    // "nano"; its tools but for those that steer a session, which needs one
   std::string broker;     // of the sandbox; empty: found beside this program
 };
 

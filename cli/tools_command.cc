@@ -1,6 +1,7 @@
 // holdfast tools: the tools of the model in a person's hands, and in a trainer's.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -9,6 +10,7 @@
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "agent/control_tools.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "cli/commands.h"
@@ -40,18 +42,24 @@ std::string ListLine(const tools::ToolSpec& spec, bool schema) {
   return line + text;
 }
 
-base::Status List(const ListOptions& options) {
+base::StatusOr<std::vector<std::string>> IdsToList(const std::string& profile_name) {
+  if (!profile_name.empty()) {
+    HF_ASSIGN_OR_RETURN(tools::Profile profile, tools::Profile::Load(profile_name));
+    return std::move(profile.tools);
+  }
   tools::Registry registry;
   HF_RETURN_IF_ERROR(AddBuiltInTools(registry));
   std::vector<std::string> ids = registry.ids();
-  if (!options.profile.empty()) {
-    HF_ASSIGN_OR_RETURN(const tools::Profile profile, tools::Profile::Load(options.profile));
-    ids = profile.tools;
-  }
-  HF_RETURN_IF_ERROR(
-      registry.Select(options.profile.empty() ? std::vector<std::string>() : ids).status());  // all are there
+  for (std::string& id : agent::ControlToolIds()) ids.push_back(std::move(id));
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+base::Status List(const ListOptions& options) {
+  HF_ASSIGN_OR_RETURN(const std::vector<std::string> ids, IdsToList(options.profile));
   for (const std::string& id : ids) {
-    std::cout << ListLine(registry.Find(id)->tool->spec(), options.schema) << "\n";
+    HF_ASSIGN_OR_RETURN(const tools::ToolData data, tools::ToolData::Load(id));
+    std::cout << ListLine(data.spec(), options.schema) << "\n";
   }
   return absl::OkStatus();
 }

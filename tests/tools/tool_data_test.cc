@@ -52,10 +52,10 @@ TEST(ToolDataTest, TheProgramHoldsTheFilesByteForByte) {
 
 TEST(ToolDataTest, EveryToolFileIsWellMadeAndItsSchemaLineIsWhatJsonDumpsWrites) {
   // What templates may name. A new name belongs here and into the tool's code.
-  const std::set<std::string> known = {"blob",   "bytes",  "code",  "count",  "first",  "id",   "ids",
-                                       "kept",   "last",   "limit", "line",   "lines",  "ms",   "name",
-                                       "next",   "number", "files", "offset", "output", "path", "paths",
-                                       "reason", "text",   "to",    "total"};
+  const std::set<std::string> known = {
+      "blob",   "bytes",  "code",  "conditions", "count",  "event",   "first", "id",   "ids",    "kept",
+      "kind",   "last",   "limit", "line",       "lines",  "ms",      "name",  "next", "number", "files",
+      "offset", "output", "path",  "paths",      "reason", "seconds", "state", "text", "to",     "total"};
   for (const EmbeddedFile& file : EmbeddedFiles()) {
     if (file.name.find('@') == std::string_view::npos) continue;
     SCOPED_TRACE(std::string(file.name));
