@@ -60,6 +60,14 @@ std::vector<PlanItem> Merge(const std::vector<PlanItem>& before, const std::vect
   return plan;
 }
 
+// Whether two plans say the same, in whatever order.
+bool SayTheSame(const std::vector<PlanItem>& a, const std::vector<PlanItem>& b) {
+  std::map<std::string_view, std::string_view> states_a, states_b;  // by text, which is in a plan once
+  for (const PlanItem& item : a) states_a[item.text] = item.state;
+  for (const PlanItem& item : b) states_b[item.text] = item.state;
+  return states_a == states_b;
+}
+
 }  // namespace
 
 void AgentFacts::Apply(const sessions::Event& event) {
@@ -234,10 +242,8 @@ void AgentFacts::Take(const BudgetsSet& set) {
 void AgentFacts::Take(const BudgetWarned& warned) { warned_.insert(warned.which); }
 
 void AgentFacts::Take(const PlanSet& set) {
-  std::vector<PlanItem> plan = Merge(plan_, set.items);
-  if (plan == plan_) return;
-  plan_ = std::move(plan);
-  Progress();
+  const std::vector<PlanItem> before = std::exchange(plan_, Merge(plan_, set.items));
+  if (!SayTheSame(before, plan_)) Progress();
 }
 
 // The same note again is no news.
