@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "base/check.h"
+#include "base/coding.h"
+#include "base/hash.h"
 
 namespace holdfast::memory {
 namespace {
@@ -14,31 +16,44 @@ constexpr size_t kHitsMax = 100;
 constexpr size_t kSnippetBytesMin = 16;
 constexpr size_t kSnippetBytesMax = 4096;
 constexpr char kFound = 1;  // put before the words found: char(1) below
+constexpr char kCut = 2;    // put where a snippet ends within the text: char(2) below
+constexpr size_t kPrefixCharactersMin = 3;
 
+// The words that stand for scope and kind are indexed beside the text, so that a search in one scope costs
+// what that scope holds. Hexadecimal: one word whatever the name.
 constexpr std::string_view kSteps[] = {
     "CREATE TABLE text_documents (row INTEGER PRIMARY KEY, scope TEXT NOT NULL, kind TEXT NOT NULL,"
     " id TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (scope, kind, id)) STRICT;"
-    "CREATE VIRTUAL TABLE text_search USING fts5 (text, content = 'text_documents', content_rowid = 'row',"
-    " tokenize = 'unicode61 remove_diacritics 2', prefix = '3');"};
+    "CREATE VIEW text_content AS SELECT row, 's' || hex(scope) || ' k' || hex(kind) AS place, text"
+    " FROM text_documents;"
+    "CREATE VIRTUAL TABLE text_search USING fts5 (place, text, content = 'text_content',"
+    " content_rowid = 'row', tokenize = 'unicode61 remove_diacritics 2', prefix = '3');"
+    "INSERT INTO text_search (text_search, rank) VALUES ('rank', 'bm25(0.0, 1.0)');"};
 
 constexpr std::string_view kFindSql =
     "SELECT row, text FROM text_documents WHERE scope = ?1 AND kind = ?2 AND id = ?3";
-constexpr std::string_view kFindScopeSql = "SELECT row, text FROM text_documents WHERE scope = ?1 LIMIT 1";
+constexpr std::string_view kFindScopeSql =
+    "SELECT row, text, kind FROM text_documents WHERE scope = ?1 LIMIT 1";
 constexpr std::string_view kInsertSql =
     "INSERT INTO text_documents (scope, kind, id, text) VALUES (?1, ?2, ?3, ?4)";
-constexpr std::string_view kIndexSql = "INSERT INTO text_search (rowid, text) VALUES (?1, ?2)";
+constexpr std::string_view kIndexSql = "INSERT INTO text_search (rowid, place, text) VALUES (?1, ?2, ?3)";
 constexpr std::string_view kUnindexSql =
-    "INSERT INTO text_search (text_search, rowid, text) VALUES ('delete', ?1, ?2)";
+    "INSERT INTO text_search (text_search, rowid, place, text) VALUES ('delete', ?1, ?2, ?3)";
 constexpr std::string_view kDeleteSql = "DELETE FROM text_documents WHERE row = ?1";
 constexpr std::string_view kRebuildSql = "INSERT INTO text_search (text_search) VALUES ('rebuild')";
 constexpr std::string_view kCheckSql =
     "INSERT INTO text_search (text_search, rank) VALUES ('integrity-check', 1)";
-constexpr std::string_view kSearchSql =
+// The oldest of the documents that are ranked, when more match.
+constexpr std::string_view kOldestRankedSql =
+    "SELECT rowid FROM text_search WHERE text_search MATCH ?1 ORDER BY rowid DESC LIMIT 1 OFFSET 4999";
+constexpr std::string_view kRankSql =
+    "SELECT rowid FROM text_search WHERE text_search MATCH ?1 AND rowid >= ?2 ORDER BY rank, rowid LIMIT ?3";
+// For one document: a snippet costs more than the rank of a hundred.
+constexpr std::string_view kHitSql =
     "SELECT d.scope, d.kind, d.id, length(CAST(d.text AS BLOB)),"
-    " snippet(text_search, 0, char(1), '', '', 64), d.row"
+    " snippet(text_search, 1, char(1), '', char(2), 64)"
     " FROM text_search JOIN text_documents AS d ON d.row = text_search.rowid"
-    " WHERE text_search MATCH ?1 AND (?2 = '' OR d.scope = ?2) AND (?3 = '' OR d.kind = ?3)"
-    " ORDER BY text_search.rank, d.row LIMIT ?4";
+    " WHERE text_search MATCH ?1 AND text_search.rowid = ?2";
 
 bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
@@ -103,12 +118,18 @@ class QueryReader {
     return taken;
   }
 
+  static size_t CountCharacters(std::string_view text) {
+    return static_cast<size_t>(
+        std::count_if(text.begin(), text.end(), [](char c) { return !IsContinuation(c); }));
+  }
+
   // What the tokenizer takes as several words becomes a phrase of them.
   void Phrase(std::string_view words, bool prefix) {
     if (std::none_of(words.begin(), words.end(), IsWordByte)) return;
     std::string term = "\"";
     for (const char c : words) term += IsWordByte(c) ? c : ' ';
-    terms_.push_back(term + (prefix ? "\"*" : "\""));
+    const bool known = CountCharacters(words) > kPrefixCharactersMin;  // with the *
+    terms_.push_back(term + (prefix && known ? "\"*" : "\""));
   }
 
   std::string_view rest_;
@@ -124,35 +145,80 @@ base::Status CheckBounds(const TextQuery& query) {
   return absl::OkStatus();
 }
 
-std::string SnippetOf(std::string_view marked, size_t bytes_max) {
+// The words that stand for a scope and a kind, as the view text_content has them.
+std::string ScopeWord(std::string_view scope) { return "s" + base::ToHex(base::AsBytes(scope)); }
+std::string KindWord(std::string_view kind) { return "k" + base::ToHex(base::AsBytes(kind)); }
+std::string PlaceOf(std::string_view scope, std::string_view kind) {
+  return ScopeWord(scope) + " " + KindWord(kind);
+}
+
+// The documents of the query's scope and kind that match `terms`.
+std::string MatchIn(const TextQuery& query, const std::string& terms) {
+  std::string match = "{text} : (" + terms + ")";
+  if (!query.scope.empty()) match = "{place} : " + ScopeWord(query.scope) + " AND " + match;
+  if (!query.kind.empty()) match = "{place} : " + KindWord(query.kind) + " AND " + match;
+  return match;
+}
+
+CutText SnippetOf(std::string_view marked, size_t bytes_max) {
+  const bool before = marked.starts_with(kCut);
+  if (before) marked.remove_prefix(1);
+  const bool after = marked.ends_with(kCut);
+  if (after) marked.remove_suffix(1);
   const size_t at = std::min(marked.find(kFound), marked.size());
   std::string text(marked);
   std::erase(text, kFound);
-  return CutAround(text, std::min(at, text.size()), bytes_max);
+  CutText cut = CutAround(text, std::min(at, text.size()), bytes_max);
+  cut.cut_before |= before;
+  cut.cut_after |= after;
+  return cut;
+}
+
+// Rows of the best, in their order.
+base::StatusOr<std::vector<int64_t>> Rank(SqliteConnection& connection, const std::string& match,
+                                          size_t hits_max) {
+  HF_ASSIGN_OR_RETURN(SqliteStatement oldest, connection.Prepare(kOldestRankedSql));
+  HF_ASSIGN_OR_RETURN(const bool many, oldest.Bind(1, match).Step());
+  const int64_t from = many ? oldest.Int(0) : 0;
+  HF_RETURN_IF_ERROR(oldest.Finish());
+  HF_ASSIGN_OR_RETURN(SqliteStatement rank, connection.Prepare(kRankSql));
+  rank.Bind(1, match).Bind(2, from).Bind(3, static_cast<int64_t>(hits_max));
+  std::vector<int64_t> rows;
+  for (;;) {
+    HF_ASSIGN_OR_RETURN(const bool row, rank.Step());
+    if (!row) break;
+    rows.push_back(rank.Int(0));
+  }
+  HF_RETURN_IF_ERROR(rank.Finish());
+  return rows;
 }
 
 base::StatusOr<std::vector<TextHit>> Run(SqliteConnection& connection, const TextQuery& query,
-                                         const std::string& match, bool has_all) {
-  HF_ASSIGN_OR_RETURN(SqliteStatement search, connection.Prepare(kSearchSql));
-  search.Bind(1, match).Bind(2, query.scope).Bind(3, query.kind);
-  search.Bind(4, static_cast<int64_t>(query.hits_max));
+                                         const std::string& terms, bool has_all) {
+  const std::string match = MatchIn(query, terms);
+  HF_ASSIGN_OR_RETURN(const std::vector<int64_t> rows, Rank(connection, match, query.hits_max));
+  HF_ASSIGN_OR_RETURN(SqliteStatement read, connection.Prepare(kHitSql));
   std::vector<TextHit> hits;
-  for (;;) {
-    HF_ASSIGN_OR_RETURN(const bool row, search.Step());
-    if (!row) break;
-    hits.push_back({.scope = std::string(search.Text(0)),
-                    .kind = std::string(search.Text(1)),
-                    .id = std::string(search.Text(2)),
-                    .snippet = SnippetOf(search.Text(4), query.snippet_bytes_max),
-                    .text_bytes = static_cast<uint64_t>(search.Int(3)),
-                    .has_all = has_all});
+  for (const int64_t row : rows) {
+    HF_ASSIGN_OR_RETURN(const bool found, read.Bind(1, match).Bind(2, row).Step());
+    if (found) {
+      CutText cut = SnippetOf(read.Text(4), query.snippet_bytes_max);
+      hits.push_back({.scope = std::string(read.Text(0)),
+                      .kind = std::string(read.Text(1)),
+                      .id = std::string(read.Text(2)),
+                      .snippet = std::move(cut.line),
+                      .cut_before = cut.cut_before,
+                      .cut_after = cut.cut_after,
+                      .text_bytes = static_cast<uint64_t>(read.Int(3)),
+                      .has_all = has_all});
+    }
+    HF_RETURN_IF_ERROR(read.Finish());
   }
-  HF_RETURN_IF_ERROR(search.Finish());
   return hits;
 }
 
 struct Row {
-  int64_t row;
+  int64_t row = 0;
   std::string text;
 };
 
@@ -177,20 +243,21 @@ TextMatch MatchOf(std::string_view query) {
   return match;
 }
 
-std::string CutAround(std::string_view text, size_t at, size_t bytes_max) {
+CutText CutAround(std::string_view text, size_t at, size_t bytes_max) {
   size_t begin = at > bytes_max / 4 ? at - bytes_max / 4 : 0;
   if (text.size() - begin < bytes_max) begin = text.size() > bytes_max ? text.size() - bytes_max : 0;
   while (begin > 0 && begin < text.size() && IsContinuation(text[begin])) ++begin;
-  std::string line;
+  CutText cut{.cut_before = begin > 0};
   for (std::string_view rest = text.substr(begin); !rest.empty();) {
     const size_t size = CharacterBytes(rest);
     const bool control = size == 1 && (static_cast<unsigned char>(rest[0]) < ' ' || rest[0] == '\x7f');
     const std::string_view shown = size == 0 ? "?" : control ? " " : rest.substr(0, size);
-    if (line.size() + shown.size() > bytes_max) break;
-    line += shown;
+    cut.cut_after = cut.line.size() + shown.size() > bytes_max;
+    if (cut.cut_after) break;
+    cut.line += shown;
     rest.remove_prefix(std::max<size_t>(size, 1));
   }
-  return line;
+  return cut;
 }
 
 base::StatusOr<std::unique_ptr<TextIndex>> TextIndex::Make(SqliteDatabase& database) {
@@ -198,9 +265,10 @@ base::StatusOr<std::unique_ptr<TextIndex>> TextIndex::Make(SqliteDatabase& datab
   return std::unique_ptr<TextIndex>(new TextIndex(database.writer()));
 }
 
-base::Status TextIndex::RemoveRow(int64_t row, std::string_view text) {
+base::Status TextIndex::RemoveRow(int64_t row, const TextDocument& document) {
   HF_ASSIGN_OR_RETURN(SqliteStatement unindex, writer_.Prepare(kUnindexSql));
-  HF_RETURN_IF_ERROR(unindex.Bind(1, row).Bind(2, text).Run());
+  const std::string place = PlaceOf(document.scope, document.kind);
+  HF_RETURN_IF_ERROR(unindex.Bind(1, row).Bind(2, place).Bind(3, document.text).Run());
   HF_ASSIGN_OR_RETURN(SqliteStatement remove, writer_.Prepare(kDeleteSql));
   return remove.Bind(1, row).Run();
 }
@@ -208,16 +276,23 @@ base::Status TextIndex::RemoveRow(int64_t row, std::string_view text) {
 base::Status TextIndex::Remove(std::string_view scope, std::string_view kind, std::string_view id) {
   HF_ASSIGN_OR_RETURN(SqliteStatement find, writer_.Prepare(kFindSql));
   find.Bind(1, scope).Bind(2, kind).Bind(3, id);
-  HF_ASSIGN_OR_RETURN(const std::optional<Row> row, OneRow(find));
-  return row.has_value() ? RemoveRow(row->row, row->text) : absl::OkStatus();
+  HF_ASSIGN_OR_RETURN(std::optional<Row> row, OneRow(find));
+  if (!row.has_value()) return absl::OkStatus();
+  return RemoveRow(row->row,
+                   {.scope = std::string(scope), .kind = std::string(kind), .text = std::move(row->text)});
 }
 
 base::Status TextIndex::RemoveScope(std::string_view scope) {
   HF_ASSIGN_OR_RETURN(SqliteStatement find, writer_.Prepare(kFindScopeSql));
   for (;;) {
-    HF_ASSIGN_OR_RETURN(const std::optional<Row> row, OneRow(find.Bind(1, scope)));
-    if (!row.has_value()) return absl::OkStatus();
-    HF_RETURN_IF_ERROR(RemoveRow(row->row, row->text));
+    HF_ASSIGN_OR_RETURN(const bool found, find.Bind(1, scope).Step());
+    const int64_t row = found ? find.Int(0) : 0;
+    TextDocument document{.scope = std::string(scope)};
+    if (found) document.text = find.Text(1);
+    if (found) document.kind = find.Text(2);
+    HF_RETURN_IF_ERROR(find.Finish());
+    if (!found) return absl::OkStatus();
+    HF_RETURN_IF_ERROR(RemoveRow(row, document));
   }
 }
 
@@ -229,7 +304,8 @@ base::Status TextIndex::Put(const TextDocument& document) {
   insert.Bind(1, document.scope).Bind(2, document.kind).Bind(3, document.id).Bind(4, text);
   HF_RETURN_IF_ERROR(insert.Run());
   HF_ASSIGN_OR_RETURN(SqliteStatement index, writer_.Prepare(kIndexSql));
-  return index.Bind(1, writer_.last_row_id()).Bind(2, text).Run();
+  const std::string place = PlaceOf(document.scope, document.kind);
+  return index.Bind(1, writer_.last_row_id()).Bind(2, place).Bind(3, text).Run();
 }
 
 base::Status TextIndex::Rebuild() { return writer_.Execute(kRebuildSql); }

@@ -7,12 +7,14 @@
 //   number\""}));
 //
 // What is searched for is plain text: words, all of which must occur, as any word of a document ("Lease"
-// finds "lease"; accents do not count); words in double quotes must follow each other; a word with * at its
-// end finds all that begin so. All other characters are borders of words, so that nothing can be wrong with a
-// query: `foo::Bar(x)` finds the words foo, bar and x in this order. When no document has all of it, those
-// that have any are given.
+// finds "lease"; accents do not count); words in double quotes must follow each other; a word of three or
+// more characters with * at its end finds all that begin so. All other characters are borders of words, so
+// that nothing can be wrong with a query: `foo::Bar(x)` finds the words foo, bar and x in this order. When no
+// document has all of it, those that have any are given.
 //
-// The order of hits is by relevance (BM25), then by age; it depends on what is stored only.
+// The order of hits is by relevance (BM25), then by age; it depends on what is stored only. Where more than
+// 5,000 documents match, the newest 5,000 are ranked: what stands nearly everywhere tells little, and ranking
+// all of it would cost seconds.
 //
 // Errors as in sqlite_database.h. Threads: those of the connections.
 #pragma once
@@ -50,6 +52,8 @@ struct TextHit {
   std::string kind;
   std::string id;
   std::string snippet;      // a piece of the text around the first words found; one line, valid UTF-8
+  bool cut_before = false;  // the text has more before the snippet,
+  bool cut_after = false;   // or behind it
   uint64_t text_bytes = 0;  // of the whole
   bool has_all = true;      // of the words; false when only some
 };
@@ -85,7 +89,8 @@ class TextIndex {
 
  private:
   explicit TextIndex(SqliteConnection& writer) : writer_(writer) {}
-  base::Status RemoveRow(int64_t row, std::string_view text);
+  // The row of `document` is to go.
+  base::Status RemoveRow(int64_t row, const TextDocument& document);
 
   SqliteConnection& writer_;
 };
@@ -98,6 +103,11 @@ struct TextMatch {
 TextMatch MatchOf(std::string_view query);
 
 // At most `bytes_max` bytes of `text` around `at`, as one line of valid UTF-8.
-std::string CutAround(std::string_view text, size_t at, size_t bytes_max);
+struct CutText {
+  std::string line;
+  bool cut_before = false;
+  bool cut_after = false;
+};
+CutText CutAround(std::string_view text, size_t at, size_t bytes_max);
 
 }  // namespace holdfast::memory

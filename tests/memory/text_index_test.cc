@@ -60,6 +60,8 @@ TEST_F(TextIndexTest, FindsWordsPhrasesAndBeginnings) {
   EXPECT_THAT(Ids("lease number"), UnorderedElementsAre("1", "2"));
   EXPECT_THAT(Ids("\"generation number\""), ElementsAre("1"));
   EXPECT_THAT(Ids("gener*"), UnorderedElementsAre("1", "2"));
+  EXPECT_THAT(Ids("gen*"), UnorderedElementsAre("1", "2"));
+  EXPECT_THAT(Ids("ge*"), IsEmpty());  // too short for a beginning
   EXPECT_THAT(Ids("cafe"), ElementsAre("3"));
   EXPECT_THAT(Ids("absent"), IsEmpty());
 }
@@ -170,18 +172,57 @@ TEST_F(TextIndexTest, SnippetsAreBoundedAndShowWhatWasFound) {
   }
 }
 
+TEST_F(TextIndexTest, SnippetsSayWhereTheyAreCut) {
+  std::string words;
+  for (int i = 0; i < 200; ++i) words += "filler ";
+  Put("1", "needle " + words);
+  Put("2", words + "needle");
+  Put("3", words + "needle " + words);
+  Put("4", "a needle");
+  std::map<std::string, std::pair<bool, bool>> cuts;
+  for (const TextHit& hit : Search({.text = "needle"})) cuts[hit.id] = {hit.cut_before, hit.cut_after};
+  EXPECT_EQ(cuts["1"], std::pair(false, true));
+  EXPECT_EQ(cuts["2"], std::pair(true, false));
+  EXPECT_EQ(cuts["3"], std::pair(true, true));
+  EXPECT_EQ(cuts["4"], std::pair(false, false));
+}
+
+TEST_F(TextIndexTest, NamesOfScopesAndKindsAreNoWordsOfTheText) {
+  Put("1", "text", "note", "a-b");
+  Put("2", "text", "note", "x a-b y");
+  EXPECT_THAT(Ids("note"), IsEmpty());
+  EXPECT_THAT(Ids("s612d62"), IsEmpty());
+  EXPECT_EQ(Search({.text = "text", .scope = "a-b"}).size(), 1u);
+  EXPECT_THAT(Search({.text = "text", .scope = "A-B"}), IsEmpty());
+}
+
+TEST_F(TextIndexTest, OfVeryManyMatchesTheNewestAreRanked) {
+  auto transaction = SqliteTransaction::Begin(*world_.database);
+  for (int i = 0; i < 5002; ++i) {
+    const bool best = i == 1 || i == 2;  // by relevance; the first of them is one too old
+    ASSERT_TRUE(index_->Put({"s1", "note", std::to_string(i), best ? "w w" : "w and others"}).ok());
+  }
+  ASSERT_TRUE(transaction->Commit().ok());
+  const auto hits = Search({.text = "w", .scope = "s1", .hits_max = 2});
+  ASSERT_EQ(hits.size(), 2u);
+  EXPECT_EQ(hits[0].id, "2");
+  EXPECT_EQ(hits[1].id, "3");
+}
+
 TEST_F(TextIndexTest, CutAroundKeepsCharactersWhole) {
   const std::string euros = "\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC";
   for (size_t at = 0; at <= euros.size(); ++at) {
     for (size_t bytes = 0; bytes < 14; ++bytes) {
-      const std::string cut = CutAround(euros, at, bytes);
+      const CutText around = CutAround(euros, at, bytes);
+      const std::string& cut = around.line;
+      EXPECT_EQ(around.cut_before || around.cut_after, cut.size() < euros.size());
       EXPECT_LE(cut.size(), bytes);
       EXPECT_EQ(cut.size() % 3, 0u);
       EXPECT_TRUE(euros.starts_with(cut));
     }
   }
-  EXPECT_EQ(CutAround("a\xff\xC0\xAF\xED\xA0\x80z", 0, 100), "a??????z");
-  EXPECT_EQ(CutAround("", 0, 10), "");
+  EXPECT_EQ(CutAround("a\xff\xC0\xAF\xED\xA0\x80z", 0, 100).line, "a??????z");
+  EXPECT_EQ(CutAround("", 0, 10).line, "");
 }
 
 TEST_F(TextIndexTest, DocumentsAreReplacedAndRemoved) {
