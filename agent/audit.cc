@@ -487,7 +487,8 @@ Status Auditor::MakeConstraint(bool constrained) {
   HF_ASSIGN_OR_RETURN(const Dialogue* dialogue, NeedDialogue());
   const std::span<const int32_t> begun = TurnTokens(tokens());
   constraint_ = dialogue->Constrain(begun);
-  if (options_.narrow) constraint_ = options_.narrow(std::move(constraint_), begun);
+  const auto before = tokens().window().first(tokens().window().size() - begun.size());
+  if (options_.narrow) constraint_ = options_.narrow(std::move(constraint_), before, begun);
   return {};
 }
 

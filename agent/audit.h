@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "agent/dialogue.h"
+#include "agent/turn_loop.h"
 #include "base/status.h"
 #include "model/engine.h"
 #include "model/tokenizer.h"
@@ -48,9 +49,7 @@ struct AuditOptions {
   // The prompt of the session; null: as its record says (DialogueOptionsOf).
   const Dialogue* dialogue = nullptr;
   // As TurnLoopOptions::narrow of the loop that sampled.
-  std::function<std::unique_ptr<sessions::TokenConstraint>(std::unique_ptr<sessions::TokenConstraint> grammar,
-                                                           std::span<const int32_t> begun)>
-      narrow;
+  decltype(TurnLoopOptions::narrow) narrow;
   int32_t logit_rows = 32;  // sampled tokens of one step; each takes a row of the vocabulary, in float32
   // Tokens of the log that have been looked at, of all. False ends the audit: Cancelled.
   std::function<bool(uint64_t done, uint64_t total)> progress;

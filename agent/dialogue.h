@@ -84,6 +84,8 @@ class Dialogue {
   // lane.
   std::unique_ptr<sessions::TokenConstraint> Constrain(std::span<const int32_t> begun) const;
 
+  const DialogueOptions& options() const { return options_; }
+
   // At the beginning of every window, whatever is said in it: what sessions with these options share.
   int64_t prefix_tokens() const { return prefix_tokens_; }
 

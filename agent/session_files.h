@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,9 @@ class SessionFiles : public CallWorkspace {
   // What the layer held when it was opened, stored; none when that cannot be trusted (the machine was
   // restarted), or when nothing had been opened before.
   virtual const std::optional<base::Sha256Digest>& found() const = 0;
+
+  // What the model has seen of files, in the order in which it saw it: takes the place of what was known.
+  virtual void Remember(std::span<const tools::FileVersion>) {}
 
   // Makes the layer equal to `manifest`; none: as it began. What is there now is checkpointed first, so that
   // nothing is lost by going back. Background commands end.

@@ -238,16 +238,18 @@ void TurnLoop::Impl::Speak(std::span<const int32_t> begun) {
   sessions::Order order{
       .session = options_.session, .priority = options_.priority, .tokens = {window.begin(), window.end()}};
   if (parts_.dialogue.prefix_tokens() < size) order.shared_ends = {parts_.dialogue.prefix_tokens()};
-  order.decode = sessions::Decode{.sampler = options_.sampler,
-                                  .seed = options_.seed,
-                                  .stream = facts().tokens().stream(),
-                                  .make_constraint =
-                                      [this, ids = std::vector(begun.begin(), begun.end())] {
-                                        auto grammar = parts_.dialogue.Constrain(ids);
-                                        return options_.narrow ? options_.narrow(std::move(grammar), ids)
-                                                               : std::move(grammar);
-                                      },
-                                  .tokens_max = room};
+  order.decode = sessions::Decode{
+      .sampler = options_.sampler,
+      .seed = options_.seed,
+      .stream = facts().tokens().stream(),
+      .make_constraint =
+          [this, ids = std::vector(window.begin(), window.end()), turn = window.size() - begun.size()] {
+            const auto all = std::span<const int32_t>(ids);
+            auto grammar = parts_.dialogue.Constrain(all.subspan(turn));
+            return options_.narrow ? options_.narrow(std::move(grammar), all.first(turn), all.subspan(turn))
+                                   : std::move(grammar);
+          },
+      .tokens_max = room};
   auto id = parts_.scheduler.Submit(std::move(order), *this);
   if (!id.ok()) return Fail(id.status());
   order_ = *id;
@@ -286,6 +288,7 @@ void TurnLoop::Impl::CommitTokens() {
 
 void TurnLoop::Impl::OnEnd(const sessions::OrderEnd& end) {
   order_.reset();
+  parts_.host.OnStored(end);
   CommitTokens();
   if (end.reason == sessions::EndReason::kTokensMax) too_long_ = true;
   if (end.reason == sessions::EndReason::kError) failed_ = end.status;
@@ -379,6 +382,9 @@ sessions::CallIntent TurnLoop::Impl::IntentOf(const Call& call) const {
 
 void TurnLoop::Impl::BeforeStart(std::span<const size_t> indices, Go go) {
   std::vector<EventBody> bodies;
+  std::vector<std::string> starting;
+  for (const size_t i : indices) starting.push_back(calls_[i].id);
+  parts_.host.OnStart(starting);
   for (const size_t i : indices) {
     if (!std::exchange(calls_[i].has_intent, true)) bodies.push_back(IntentOf(calls_[i]));
   }

@@ -41,6 +41,9 @@ class LoopHost {
   // Asked at each border, before the model is told anything or begins to speak. True: rest (kHeld).
   virtual bool Holds() = 0;
 
+  // These calls are about to start, together.
+  virtual void OnStart(std::span<const std::string> /*calls*/) {}
+
   // Events to be committed with the outcomes of calls that have just ended.
   virtual std::vector<sessions::EventBody> WithOutcomes(std::span<const sessions::CallOutcome> outcomes) = 0;
 
@@ -50,6 +53,9 @@ class LoopHost {
   // What the window of `epoch` begins with, before anything that is untold: messages of the user's. Empty for
   // the first window of a conversation, never for a later one. None: no other window is to be begun.
   virtual std::optional<std::vector<std::string>> OpeningTexts(uint32_t epoch) = 0;
+
+  // An order has ended: what of its KV is stored.
+  virtual void OnStored(const sessions::OrderEnd& /*end*/) {}
 };
 
 struct TurnLoopOptions {
@@ -63,9 +69,10 @@ struct TurnLoopOptions {
   int64_t turn_tokens_max = 16384;           // of one turn of the model's
   size_t commit_tokens = 32;                 // sampled tokens are committed when there are so many,
   int64_t commit_ns = 250 * base::kNsPerMs;  // or so late, whichever is first
-  // Limits sampling further than the grammar does, after `begun` tokens of the turn. For tests, which want
-  // calls from a model that has learnt nothing. Called on the engine lane.
+  // Limits sampling further than the grammar does, after `begun` tokens of the turn that follows `before`.
+  // For tests, which want calls from a model that has learnt nothing. Called on the engine lane.
   std::function<std::unique_ptr<sessions::TokenConstraint>(std::unique_ptr<sessions::TokenConstraint> grammar,
+                                                           std::span<const int32_t> before,
                                                            std::span<const int32_t> begun)>
       narrow;
 };

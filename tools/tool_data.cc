@@ -27,6 +27,18 @@ base::StatusOr<std::string> Text(const json& object, const char* field) {
   return it->get<std::string>();
 }
 
+base::StatusOr<double> Number(const json& object, const char* field) {
+  const auto it = object.find(field);
+  if (it == object.end() || !it->is_number()) return Bad(std::string(field) + ": no number");
+  return it->get<double>();
+}
+
+base::StatusOr<bool> Flag(const json& object, const char* field) {
+  const auto it = object.find(field);
+  if (it == object.end() || !it->is_boolean()) return Bad(std::string(field) + ": not true or false");
+  return it->get<bool>();
+}
+
 base::Status OnlyFields(const json& object, std::initializer_list<std::string_view> known) {
   for (const auto& [key, value] : object.items()) {
     if (std::find(known.begin(), known.end(), key) == known.end()) return Bad(key + ": unknown field");
@@ -116,7 +128,8 @@ int64_t ToolData::limit(std::string_view name) const {
 
 base::StatusOr<Profile> Profile::Parse(std::string_view text) {
   HF_ASSIGN_OR_RETURN(const json file, ParseObject(text));
-  HF_RETURN_IF_ERROR(OnlyFields(file, {"profile", "system", "thinking_mode", "tools"}));
+  HF_RETURN_IF_ERROR(OnlyFields(file, {"profile", "system", "thinking_mode", "tools", "temperature", "top_p",
+                                       "instructions", "reminders"}));
   Profile profile;
   HF_ASSIGN_OR_RETURN(profile.id, Text(file, "profile"));
   HF_RETURN_IF_ERROR(SplitId(profile.id).status());
@@ -129,6 +142,10 @@ base::StatusOr<Profile> Profile::Parse(std::string_view text) {
     HF_RETURN_IF_ERROR(SplitId(tool.get<std::string>()).status());
     profile.tools.push_back(tool.get<std::string>());
   }
+  HF_ASSIGN_OR_RETURN(profile.temperature, Number(file, "temperature"));
+  HF_ASSIGN_OR_RETURN(profile.top_p, Number(file, "top_p"));
+  HF_ASSIGN_OR_RETURN(profile.instructions, Flag(file, "instructions"));
+  HF_ASSIGN_OR_RETURN(profile.reminders, Flag(file, "reminders"));
   return profile;
 }
 

@@ -58,6 +58,10 @@ struct Profile {
   std::string system;
   std::string thinking_mode;
   std::vector<std::string> tools;  // "grep@1", in the order of the prompt
+  double temperature = 0;          // 0: always the likeliest token
+  double top_p = 1;
+  bool instructions = false;  // the tree's AGENTS.md are told
+  bool reminders = false;     // the goal is restated now and then
 
   static base::StatusOr<Profile> Parse(std::string_view json);
   static base::StatusOr<Profile> Load(

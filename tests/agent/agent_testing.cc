@@ -196,6 +196,7 @@ ChaosModel::ChaosModel() {
 }
 
 std::unique_ptr<sessions::TokenConstraint> NarrowEagerly(std::unique_ptr<sessions::TokenConstraint> grammar,
+                                                         std::span<const int32_t> /*before*/,
                                                          std::span<const int32_t> begun) {
   return std::make_unique<Eager>(std::move(grammar), begun);
 }

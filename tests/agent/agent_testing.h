@@ -82,6 +82,7 @@ class ChaosModel {
 
 // As the loops here limit sampling beyond the grammar: calls are made, and turns end.
 std::unique_ptr<sessions::TokenConstraint> NarrowEagerly(std::unique_ptr<sessions::TokenConstraint> grammar,
+                                                         std::span<const int32_t> before,
                                                          std::span<const int32_t> begun);
 
 // One process, from its start to its end or its death: opens the session, or makes it, recovers it, and works

@@ -1,0 +1,53 @@
+#include "agent/session_fold.h"
+
+#include <utility>
+#include <variant>
+
+#include "agent/call_record.h"
+
+namespace holdfast::agent {
+
+void SessionFold::Reset() {
+  agent_ = {};
+  versions_ = std::make_unique<tools::FileVersions>();
+  created_ = {};
+  numerics_.clear();
+  turn_finished_ = applied_ = start_checked_ = false;
+  signals_.clear();
+}
+
+void SessionFold::Apply(const sessions::Event& event) {
+  agent_.Apply(event);
+  if (const auto* created = std::get_if<sessions::SessionCreated>(&event.body)) {
+    created_ = *created;
+  } else if (const auto* run = std::get_if<sessions::TokenRun>(&event.body)) {
+    turn_finished_ = false;
+    if (run->sampling.has_value()) numerics_ = run->sampling->numerics;
+  } else if (std::holds_alternative<sessions::TurnFinished>(event.body)) {
+    turn_finished_ = true;
+  } else if (const auto* outcome = std::get_if<sessions::CallOutcome>(&event.body)) {
+    // What cannot be read is not known: an edit asks for a fresh read then.
+    if (const auto observed = ObservedIn(outcome->record); observed.ok()) versions_->Apply(*observed);
+  } else if (const auto* input = std::get_if<sessions::InputReceived>(&event.body)) {
+    if (input->kind == sessions::InputKind::kSignal) signals_.insert(input->text);
+  } else if (const auto* agent = std::get_if<sessions::AgentEvent>(&event.body)) {
+    TakeAgent(*agent);
+  }
+  if (live_ && on_live_) on_live_(event);
+}
+
+void SessionFold::TakeAgent(const sessions::AgentEvent& event) {
+  const auto body = Decode(event);
+  if (!body.ok() || !body->has_value()) return;
+  if (std::holds_alternative<GoalSet>(**body)) {
+    applied_ = start_checked_ = false;
+  } else if (std::holds_alternative<Applied>(**body)) {
+    applied_ = true;
+  } else if (const auto* ran = std::get_if<CheckRan>(&**body)) {
+    if (ran->when == "start") start_checked_ = true;
+  } else if (std::holds_alternative<WaitSet>(**body)) {
+    signals_.clear();
+  }
+}
+
+}  // namespace holdfast::agent

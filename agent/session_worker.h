@@ -1,0 +1,132 @@
+// One session at work: what is to be done next, from the log alone. A function of what is on record, so the
+// same code begins a session, carries it on, and takes it up after a crash:
+//
+//   RUNNING  open the files, recover, then turns (agent/turn_loop.h); after each turn the rules of the goal
+//            (agent/goal_rules.h): checks, success, another turn, a pause
+//   WAITING  until the timer, process, file, signal, answer or message it waits for
+//   IDLE, PAUSED, CLOSED  nothing
+//
+// Every change of state is an event, committed before it counts. Where something fails that a person has to
+// look at, the session is PAUSED with the reason.
+//
+// Threads: control lane. Everything it is given outlives it.
+// Source: DESIGN sections 3 and 6.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "agent/control_tools.h"
+#include "agent/dialogue.h"
+#include "agent/session_files.h"
+#include "agent/session_fold.h"
+#include "agent/turn_loop.h"
+#include "base/clock.h"
+#include "base/executor.h"
+#include "base/status.h"
+#include "sessions/scheduler.h"
+#include "sessions/session_store.h"
+#include "tools/dispatcher.h"
+#include "tools/permission.h"
+#include "tools/registry.h"
+
+namespace holdfast::agent {
+
+// Full-text search over what was said in a session; see ControlHost.
+class SessionSearch {
+ public:
+  virtual ~SessionSearch() = default;
+  virtual void Search(const std::string& session, std::string query, size_t count,
+                      std::function<void(base::StatusOr<std::vector<RecallHit>>)> done) = 0;
+  virtual void Fetch(const std::string& session, uint64_t seq,
+                     std::function<void(base::StatusOr<std::string>)> done) = 0;
+};
+
+// What this process runs sessions with: a session that was made with another model does not go on.
+struct ModelIdentity {
+  base::Sha256Digest weights = {};
+  base::Sha256Digest config = {};
+  base::Sha256Digest tokenizer = {};
+  std::string chat_template;
+  std::string numerics;  // id
+};
+
+// What workers share.
+struct WorkerParts {
+  base::Executor& executor;
+  base::Clock& clock;
+  sessions::Scheduler& scheduler;
+  FilesOpener& files;
+  const tools::PermissionPolicy& policy;
+  ModelIdentity model;
+  std::string directory;  // layers are below it, by session
+  // Adds the built-in tools to the registry of a session.
+  std::function<base::Status(tools::Registry&)> add_tools;
+  // Of a profile; kept and shared by whoever gives it.
+  std::function<base::StatusOr<const Dialogue*>(const ProfileSet&)> dialogue;
+  tools::SpillStore* spill = nullptr;
+  base::Sha256Digest sandbox_hash = {};
+  SessionSearch* search = nullptr;  // null: recall says that there is none
+  sessions::Priority priority = sessions::Priority::kNormal;
+  uint32_t recoveries_max = 5;
+  // For tests, as TurnLoopOptions::narrow.
+  decltype(TurnLoopOptions::narrow) narrow;
+};
+
+// How a worker has come to rest.
+struct Parked {
+  // The log takes no more (a full disk): the session has to be opened again.
+  base::Status broken;
+  // When to look again, though nobody says anything: timers.
+  std::optional<base::MonotonicTime> wake;
+  // It can be destroyed and made again without loss; false while commands run in the background.
+  bool may_close = true;
+};
+
+class SessionWorker {
+ public:
+  // `parked` is called whenever there is nothing to do but wait for somebody; not from within a method.
+  SessionWorker(const WorkerParts& parts, std::unique_ptr<sessions::StoredSession> session,
+                std::unique_ptr<SessionFold> fold, std::function<void(Parked)> parked);
+  // After Close, or when no task of the executor runs any more.
+  ~SessionWorker();
+
+  const sessions::SessionFacts& facts() const;
+  const SessionFold& fold() const;
+  sessions::StoredSession& session();
+
+  // Nothing is under way.
+  bool at_rest() const;
+
+  // Looks at the log, and goes on.
+  void Consider();
+
+  // Adds what somebody from outside says, and goes on with it. `done` with the sequence number of the last
+  // event.
+  using Said = absl::AnyInvocable<void(base::StatusOr<uint64_t>)>;
+  void Add(std::vector<sessions::EventBody> bodies, Said done);
+
+  // Ends the turn under way, if there is one.
+  void Interrupt();
+
+  // Comes to rest as soon as what is under way is on record, and calls `done`; goes on with Consider.
+  void Halt(absl::AnyInvocable<void()> done);
+
+  // While halted. The files as they are at rest; null when there is no workspace. Opened when they are not.
+  void WithFiles(absl::AnyInvocable<void(base::StatusOr<SessionFiles*>)> use);
+
+  // Lets go of files and memory. While halted or parked; then it may be destroyed.
+  void Close(absl::AnyInvocable<void()> done);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace holdfast::agent
