@@ -21,6 +21,20 @@ using sessions::TokenOrigin;
 using sessions::TokenRun;
 using Log = std::vector<Event>;
 
+// Says something more to a session that rests.
+void SendMessage(World& world) {
+  test::SimExecutor executor(world.clock, {});
+  auto database = *memory::SqliteDatabase::Open(world.fs, {.path = "/data/holdfast.db"},
+                                                {sessions::SessionSchema()}, world.clock);
+  auto store = *sessions::SessionStore::Open(executor, world.clock, *database);
+  std::unique_ptr<sessions::StoredSession> session;
+  store->OpenSession("session", nullptr, [&session](auto opened) { session = *std::move(opened); });
+  executor.RunUntilIdle();
+  session->Append({sessions::InputReceived{.text = "go on"}},
+                  [](const base::Status& status) { EXPECT_TRUE(status.ok()) << status; });
+  executor.RunUntilIdle();
+}
+
 // A log that says something else than what happened, whose chain holds even so.
 Log Rechained(Log log) {
   base::Sha256Digest chain = {};
@@ -46,7 +60,7 @@ class AuditTest : public testing::Test {
     }());
     return log;
   }
-  // One that was interrupted inside a block of calls.
+  // One that was interrupted inside a block of calls, and went on.
   static const Log& Interrupted() {
     static const Log& log = *new Log([] {
       for (uint64_t steps = 40;; steps += 9) {
@@ -61,7 +75,9 @@ class AuditTest : public testing::Test {
         if (std::any_of(events.begin(), events.end(), [](const Event& event) {
               return std::holds_alternative<sessions::TokensCut>(event.body);
             })) {
-          return events;
+          SendMessage(world);
+          world.Run(1, {});
+          return world.Events();
         }
       }
     }());
@@ -143,6 +159,8 @@ TEST_F(AuditTest, InterruptedSessionIsProven) {
   EXPECT_TRUE(report.proven()) << report.finding->text;
   EXPECT_GT(report.forced, 0u);
   EXPECT_GT(report.cut, 0u);
+  EXPECT_GT(RunsOf(Interrupted(), TokenOrigin::kSampled).back(),
+            RunsOf(Interrupted(), TokenOrigin::kForced).front());
 }
 
 TEST_F(AuditTest, SeveralWindowsAreProven) {
