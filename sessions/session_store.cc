@@ -80,6 +80,7 @@ class Store final : public SessionStore {
     Ask<SessionRow>(std::move(done),
                     [this, id = std::move(id), now = NowMs()] { return RowOf(tables_.Archive(id, now)); });
   }
+  void Import(std::string id, SessionUid uid, EventSource events, Got<SessionRow> done) override;
   void Rebuild(std::string id, Got<int> done) override {
     Ask<int>(std::move(done), [this, id = std::move(id)] { return tables_.Rebuild(id); });
   }
@@ -96,6 +97,15 @@ class Store final : public SessionStore {
     store::NewEvents events;
     Appended done;
   };
+
+  struct Importing {
+    std::string id;
+    int64_t key = 0;
+    EventSource events;
+    Got<SessionRow> done;
+  };
+  void ImportMore(std::unique_ptr<Importing> import);
+  void EndImport(std::unique_ptr<Importing> import, const base::Status& status);
 
   int64_t NowMs() { return clock_.UtcNow().ns / base::kNsPerMs; }
   static base::StatusOr<SessionRow> RowOf(base::StatusOr<store::FullRow> full) {
@@ -165,6 +175,44 @@ void Store::OpenSession(std::string id, EventFold* fold, Got<std::unique_ptr<Sto
         HF_ASSIGN_OR_RETURN(loaded.row, tables_.TakeLease(id));
         return loaded;
       });
+}
+
+void Store::Import(std::string id, SessionUid uid, EventSource events, Got<SessionRow> done) {
+  auto import =
+      std::make_unique<Importing>(Importing{.id = id, .events = std::move(events), .done = std::move(done)});
+  Ask<int64_t>(
+      [this, import = std::move(import)](base::StatusOr<int64_t> key) mutable {
+        if (!key.ok()) return import->done(key.status());
+        import->key = *key;
+        ImportMore(std::move(import));
+      },
+      [this, id = std::move(id), uid, now = NowMs()] { return tables_.BeginImport(id, uid, now); });
+}
+
+// Some events a task, so that others' commits come in between.
+void Store::ImportMore(std::unique_ptr<Importing> import) {
+  Importing* one = import.get();
+  Ask<bool>(
+      [this, import = std::move(import)](base::StatusOr<bool> more) mutable {
+        if (more.ok() && *more) return ImportMore(std::move(import));
+        EndImport(std::move(import), more.status());
+      },
+      [this, one]() -> base::StatusOr<bool> {
+        HF_ASSIGN_OR_RETURN(const std::vector<Event> events, one->events());
+        HF_RETURN_IF_ERROR(tables_.AddImported(one->key, events));
+        return !events.empty();
+      });
+}
+
+void Store::EndImport(std::unique_ptr<Importing> import, const base::Status& status) {
+  Ask<SessionRow>(std::move(import->done),
+                  [this, id = std::move(import->id), key = import->key, status,
+                   now = NowMs()]() -> base::StatusOr<SessionRow> {
+                    base::StatusOr<SessionRow> row = status.ok() ? RowOf(tables_.EndImport(key, id, now))
+                                                                 : base::StatusOr<SessionRow>(status);
+                    if (!row.ok()) tables_.DropImport(key).IgnoreError();  // else the next start does
+                    return row;
+                  });
 }
 
 void Store::Enqueue(OpenedSession& session, std::vector<EventBody> bodies, Appended done) {

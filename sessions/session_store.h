@@ -82,6 +82,9 @@ struct SessionStoreOptions {
   size_t page_sessions_max = 1000;
 };
 
+// The next events of a log, in order; none at the end. Called on the storage lane.
+using EventSource = absl::AnyInvocable<base::StatusOr<std::vector<Event>>()>;
+
 class SessionStore {
  public:
   template <class T>
@@ -118,6 +121,12 @@ class SessionStore {
 
   // Out of lists, its events stay.
   virtual void Archive(std::string id, Got<SessionRow> done) = 0;
+
+  // Takes over the session `uid` from elsewhere, whole or not at all: its events with their numbers, times
+  // and chains, as one history without a parent here (a fork's begins with its parents'). One that was at
+  // work is PAUSED (IMPORTED) by an event of its own. AlreadyExists for an id that is taken or a session that
+  // is here; DataLoss for events that are no such log; what `events` answers.
+  virtual void Import(std::string id, SessionUid uid, EventSource events, Got<SessionRow> done) = 0;
 
   // Compares every row that was computed with the log, and puts right what differs; says how many did.
   virtual void Rebuild(std::string id, Got<int> done) = 0;

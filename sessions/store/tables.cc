@@ -67,6 +67,16 @@ constexpr char kSelectEventsSql[] =
     "SELECT seq, utc_ms, kind, body, chain FROM event WHERE session = ?1 AND seq BETWEEN ?2 AND ?3 "
     "ORDER BY seq LIMIT ?4";
 
+// Archived 2: an import that has not ended.
+constexpr char kInsertImportSql[] =
+    "INSERT INTO session (id, uid, state, wait, reason, last_seq, chain, generation, created_utc_ms, "
+    "updated_utc_ms, parent_key, parent_seq, archived) VALUES (?1, ?2, 1, 0, '', 0, ?3, 0, ?4, ?4, NULL, 0, "
+    "2)";
+constexpr char kNameImportSql[] =
+    "UPDATE session SET id = ?2, created_utc_ms = ?3, archived = 0 WHERE key = ?1";
+constexpr char kDropEventsSql[] =
+    "DELETE FROM event WHERE session = ?1 AND seq IN (SELECT seq FROM event WHERE session = ?1 LIMIT 4096)";
+
 constexpr size_t kReadBytesMax = size_t{16} << 20;
 constexpr size_t kAncestorsMax = 10'000;
 
@@ -111,6 +121,10 @@ base::Status NoSession(std::string_view id) {
   return base::NotFound("there is no session " + std::string(id));
 }
 
+base::Status AlreadyHere(const std::string& id) {
+  return absl::AlreadyExistsError(base::View("there is a session " + id + " already"));
+}
+
 // What an event changes of the row.
 void Project(const EventBody& body, SessionRow& row) {
   if (const auto* changed = std::get_if<StateChanged>(&body)) {
@@ -147,7 +161,9 @@ base::StatusOr<Tables> Tables::Prepare(memory::SqliteDatabase& database) {
   HF_ASSIGN_OR_RETURN(SqliteStatement select_head,
                       writer.Prepare(std::string(kColumns) + "WHERE s.key = ?1"));
   HF_ASSIGN_OR_RETURN(SqliteStatement update_head, writer.Prepare(kUpdateHeadSql));
-  return Tables(database, std::move(insert_event), std::move(select_head), std::move(update_head));
+  Tables tables(database, std::move(insert_event), std::move(select_head), std::move(update_head));
+  HF_RETURN_IF_ERROR(tables.DropUnfinishedImports());
+  return tables;
 }
 
 // --- Rows
@@ -235,7 +251,7 @@ base::StatusOr<FullRow> Tables::Insert(const std::string& id, const SessionCreat
   parent_key == 0 ? insert.BindNull(6) : insert.Bind(6, parent_key);
   if (base::Status inserted = insert.Run(); !inserted.ok()) {
     if (absl::IsAlreadyExists(inserted)) {
-      return absl::AlreadyExistsError(base::View("there is a session " + id + " already"));
+      return AlreadyHere(id);
     }
     return inserted;
   }
@@ -284,6 +300,16 @@ base::Status Tables::SetKv(int64_t key, uint64_t generation, const StoredKv& kv)
 
 // --- Appending
 
+base::Status Tables::InsertEvent(int64_t key, const Event& event, std::string_view body) {
+  insert_event_.Bind(1, key)
+      .Bind(2, Signed(event.seq))
+      .Bind(3, event.utc_ms)
+      .Bind(4, int64_t{KindOf(event.body)})
+      .Bind(5, base::AsBytes(body))
+      .Bind(6, std::span<const std::byte>(event.chain));
+  return insert_event_.Run();
+}
+
 base::Status Tables::AppendOne(const NewEvents& append, std::vector<Event>* added) {
   HF_ASSIGN_OR_RETURN(FullRow head, FindKey(append.key));
   if (head.row.generation != append.generation) {
@@ -297,15 +323,10 @@ base::Status Tables::AppendOne(const NewEvents& append, std::vector<Event>* adde
     const uint16_t kind = KindOf(body);
     const uint64_t seq = ++head.row.last_seq;
     head.chain = NextChain(head.chain, seq, append.utc_ms, kind, base::AsBytes(bytes));
-    insert_event_.Bind(1, append.key)
-        .Bind(2, Signed(seq))
-        .Bind(3, append.utc_ms)
-        .Bind(4, int64_t{kind})
-        .Bind(5, base::AsBytes(bytes))
-        .Bind(6, std::span<const std::byte>(head.chain));
-    HF_RETURN_IF_ERROR(insert_event_.Run());
+    Event event{.seq = seq, .utc_ms = append.utc_ms, .body = body, .chain = head.chain};
+    HF_RETURN_IF_ERROR(InsertEvent(append.key, event, bytes));
     Project(body, head.row);
-    added->push_back({.seq = seq, .utc_ms = append.utc_ms, .body = body, .chain = head.chain});
+    added->push_back(std::move(event));
   }
   head.row.updated_utc_ms = append.utc_ms;
   return WriteHead(append.key, head);
@@ -330,6 +351,114 @@ std::vector<base::Status> Tables::Append(const std::vector<NewEvents>& appends,
   }
   const base::Status committed = transaction->Commit();
   return committed.ok() ? results : all(committed);
+}
+
+// --- Importing
+
+base::StatusOr<int64_t> Tables::BeginImport(const std::string& id, const SessionUid& uid, int64_t utc_ms) {
+  HF_RETURN_IF_ERROR(CheckId(id));
+  if (Find(id).ok()) return AlreadyHere(id);
+  HF_ASSIGN_OR_RETURN(memory::SqliteTransaction transaction, memory::SqliteTransaction::Begin(*database_));
+  memory::SqliteConnection& writer = database_->writer();
+  HF_ASSIGN_OR_RETURN(SqliteStatement find, writer.Prepare("SELECT id FROM session WHERE uid = ?1"));
+  find.Bind(1, std::span<const std::byte>(uid));
+  HF_ASSIGN_OR_RETURN(const bool found, find.Step());
+  if (found) {
+    return absl::AlreadyExistsError(
+        base::View("this session is here already, as " + std::string(find.Text(0))));
+  }
+  HF_RETURN_IF_ERROR(find.Finish());
+  HF_ASSIGN_OR_RETURN(SqliteStatement insert, writer.Prepare(kInsertImportSql));
+  insert.Bind(1, "importing " + base::ToHex(uid)).Bind(2, std::span<const std::byte>(uid));
+  insert.Bind(3, std::span<const std::byte>(ChainRoot(uid))).Bind(4, utc_ms);
+  HF_RETURN_IF_ERROR(insert.Run());
+  const int64_t key = writer.last_row_id();
+  HF_RETURN_IF_ERROR(transaction.Commit());
+  return key;
+}
+
+base::Status Tables::AddImported(int64_t key, const std::vector<Event>& events) {
+  if (events.empty()) return {};
+  HF_ASSIGN_OR_RETURN(memory::SqliteTransaction transaction, memory::SqliteTransaction::Begin(*database_));
+  HF_ASSIGN_OR_RETURN(FullRow head, FindKey(key));
+  for (const Event& event : events) {
+    if (event.seq != head.row.last_seq + 1) {
+      return base::DataLoss("event " + std::to_string(event.seq) + " after event " +
+                            std::to_string(head.row.last_seq));
+    }
+    HF_RETURN_IF_ERROR(InsertEvent(key, event, EncodeBody(event.body)));
+    head.row.last_seq = event.seq;
+    head.chain = event.chain;
+  }
+  HF_RETURN_IF_ERROR(WriteHead(key, head));
+  return transaction.Commit();
+}
+
+base::StatusOr<FullRow> Tables::EndImport(int64_t key, const std::string& id, int64_t utc_ms) {
+  HF_ASSIGN_OR_RETURN(memory::SqliteTransaction transaction, memory::SqliteTransaction::Begin(*database_));
+  HF_ASSIGN_OR_RETURN(FullRow row, FindKey(key));
+  HF_ASSIGN_OR_RETURN(const History history, Load(row, nullptr));
+  if (history.last_seq == 0 || history.uid != row.row.uid) {
+    return base::DataLoss("the events are not those of this session");
+  }
+  HF_ASSIGN_OR_RETURN(SqliteStatement name, database_->writer().Prepare(kNameImportSql));
+  name.Bind(1, key).Bind(2, id).Bind(3, history.created_utc_ms);
+  if (base::Status named = name.Run(); !named.ok()) {
+    return absl::IsAlreadyExists(named) ? AlreadyHere(id) : named;
+  }
+  row.row.state = history.facts.state();
+  row.row.wait = history.facts.wait();
+  row.row.reason = history.facts.state_reason();
+  row.row.updated_utc_ms = utc_ms;
+  HF_RETURN_IF_ERROR(WriteHead(key, row));
+  // Nothing of it is here: it goes on when somebody says so.
+  std::vector<Event> added;
+  if (row.row.state == SessionState::kRunning || row.row.state == SessionState::kWaiting) {
+    HF_RETURN_IF_ERROR(
+        AppendOne({.key = key,
+                   .generation = row.row.generation,
+                   .utc_ms = utc_ms,
+                   .bodies = {StateChanged{.state = SessionState::kPaused, .reason = "IMPORTED"}}},
+                  &added));
+  }
+  HF_ASSIGN_OR_RETURN(row, FindKey(key));
+  HF_RETURN_IF_ERROR(transaction.Commit());
+  return row;
+}
+
+// In parts, each smaller than the WAL may be.
+base::Status Tables::DropImport(int64_t key) {
+  for (int64_t deleted = 1; deleted > 0;) {
+    HF_ASSIGN_OR_RETURN(memory::SqliteTransaction transaction, memory::SqliteTransaction::Begin(*database_));
+    HF_ASSIGN_OR_RETURN(SqliteStatement events, database_->writer().Prepare(kDropEventsSql));
+    events.Bind(1, key);
+    HF_RETURN_IF_ERROR(events.Run());
+    deleted = database_->writer().changes();
+    if (deleted == 0) {
+      HF_ASSIGN_OR_RETURN(SqliteStatement row,
+                          database_->writer().Prepare("DELETE FROM session WHERE key = ?1 AND archived = 2"));
+      row.Bind(1, key);
+      HF_RETURN_IF_ERROR(row.Run());
+    }
+    HF_RETURN_IF_ERROR(transaction.Commit());
+  }
+  return {};
+}
+
+base::Status Tables::DropUnfinishedImports() {
+  std::vector<int64_t> keys;
+  {
+    HF_ASSIGN_OR_RETURN(SqliteStatement list,
+                        database_->writer().Prepare("SELECT key FROM session WHERE archived = 2"));
+    for (;;) {
+      HF_ASSIGN_OR_RETURN(const bool more, list.Step());
+      if (!more) break;
+      keys.push_back(list.Int(0));
+    }
+    HF_RETURN_IF_ERROR(list.Finish());
+  }
+  for (const int64_t key : keys) HF_RETURN_IF_ERROR(DropImport(key));
+  return {};
 }
 
 // --- Reading
@@ -466,6 +595,12 @@ base::StatusOr<History> Tables::Load(const FullRow& row, EventFold* fold) {
         if (event.seq > segment.last) break;
         if (event.seq != ++after) {
           return base::DataLoss("session " + row.row.id + ": event " + std::to_string(after) + " is missing");
+        }
+        if (const auto* created = std::get_if<SessionCreated>(&event.body)) {
+          // An imported fork has the parts of its history in one segment, each with its own chain.
+          history.uid = created->uid;
+          history.created_utc_ms = event.utc_ms;
+          history.chain = ChainRoot(created->uid);
         }
         history.chain = NextChain(history.chain, event.seq, event.utc_ms, KindOf(event.body),
                                   base::AsBytes(EncodeBody(event.body)));

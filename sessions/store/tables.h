@@ -41,6 +41,8 @@ struct History {
   std::vector<Event> untold;
   base::Sha256Digest chain = {};
   uint64_t last_seq = 0;
+  SessionUid uid = {};         // of its last part
+  int64_t created_utc_ms = 0;  // the same
 };
 
 class Tables {
@@ -53,6 +55,13 @@ class Tables {
   base::StatusOr<FullRow> Archive(const std::string& id, int64_t utc_ms);
   base::Status SetKv(int64_t key, uint64_t generation, const StoredKv& kv);
   base::StatusOr<int> Rebuild(const std::string& id);
+
+  // A session from elsewhere, in as many transactions as it takes. Until EndImport it is in no list and has
+  // no id; what a crash leaves of it, Prepare removes.
+  base::StatusOr<int64_t> BeginImport(const std::string& id, const SessionUid& uid, int64_t utc_ms);
+  base::Status AddImported(int64_t key, const std::vector<Event>& events);
+  base::StatusOr<FullRow> EndImport(int64_t key, const std::string& id, int64_t utc_ms);
+  base::Status DropImport(int64_t key);
 
   // All in one transaction; the result of each, in order. An error of the commit is that of all.
   std::vector<base::Status> Append(const std::vector<NewEvents>& appends,
@@ -80,7 +89,9 @@ class Tables {
   base::StatusOr<FullRow> ReadRow(memory::SqliteStatement& statement);
   base::StatusOr<FullRow> FindKey(int64_t key);
   base::StatusOr<std::vector<Segment>> SegmentsOf(const FullRow& row);
+  base::Status InsertEvent(int64_t key, const Event& event, std::string_view body);
   base::Status AppendOne(const NewEvents& append, std::vector<Event>* added);
+  base::Status DropUnfinishedImports();
   base::Status WriteHead(int64_t key, const FullRow& head);
 
   memory::SqliteDatabase* database_;

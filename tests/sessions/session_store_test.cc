@@ -84,6 +84,18 @@ class Process {
   base::StatusOr<std::vector<Event>> Read(const std::string& id, uint64_t after, size_t count) {
     return Ask<std::vector<Event>>([&](auto done) { store_->ReadEvents(id, after, count, std::move(done)); });
   }
+  // All of a session's events, one at a time.
+  base::StatusOr<SessionRow> Import(const std::string& id, SessionUid uid, std::vector<Event> events) {
+    return Ask<SessionRow>([&](auto done) {
+      store_->Import(
+          id, uid,
+          [events, at = size_t{0}]() mutable -> base::StatusOr<std::vector<Event>> {
+            if (at == events.size()) return std::vector<Event>();
+            return std::vector<Event>{events[at++]};
+          },
+          std::move(done));
+    });
+  }
   base::StatusOr<int> Rebuild(const std::string& id) {
     return Ask<int>([&](auto done) { store_->Rebuild(id, std::move(done)); });
   }
@@ -389,6 +401,102 @@ TEST(SessionStoreCrashTest, AcknowledgedEventsSurviveACrashAnywhere) {
     }
   }
   EXPECT_GT(crashes, 100u);
+}
+
+// A fork of a session that was rewound, at work.
+std::pair<SessionUid, std::vector<Event>> LogFromElsewhere() {
+  test::SimClock clock;
+  test::SimFileSystem fs(clock);
+  EXPECT_TRUE(fs.CreateDirectories("/data").ok());
+  Process process(fs, clock);
+  EXPECT_TRUE(process.Create("a", Created(1)).ok());
+  EXPECT_TRUE(process.OpenSession("a").ok());
+  EXPECT_TRUE(process.Append("a", {Fed(0, {1, 2}), Fed(2, {3})}).ok());
+  EXPECT_TRUE(process.Rewind("a", 2).ok());
+  SessionCreated fork = Created(2);
+  fork.parent = Created(1).uid;
+  fork.parent_seq = 4;
+  EXPECT_TRUE(process.Create("b", fork).ok());
+  EXPECT_TRUE(process.OpenSession("b").ok());
+  EXPECT_TRUE(process.Append("b", {Fed(2, {9}), StateChanged{.state = SessionState::kRunning}}).ok());
+  return {fork.uid, *process.Read("b", 0, 100)};
+}
+
+TEST_F(SessionStoreTest, ImportIsTheSameHistoryAndRests) {
+  const auto [uid, log] = LogFromElsewhere();
+  {
+    auto process = Start();
+    const auto row = process->Import("c", uid, log);
+    ASSERT_TRUE(row.ok()) << row.status();
+    EXPECT_EQ(row->uid, uid);
+    EXPECT_EQ(row->state, SessionState::kPaused);
+    EXPECT_EQ(row->reason, "IMPORTED");
+    EXPECT_EQ(row->parent, "");
+  }
+  auto process = Start();
+  std::vector<Event> events = *process->Read("c", 0, 100);
+  ASSERT_EQ(events.size(), log.size() + 1);
+  events.pop_back();
+  EXPECT_EQ(events, log);
+  ASSERT_TRUE(process->OpenSession("c").ok());
+  EXPECT_EQ(Window(process->session("c")), (std::vector<int32_t>{1, 2, 9}));
+  EXPECT_TRUE(process->Append("c", {Fed(3, {10})}).ok());
+  EXPECT_EQ(*process->Rebuild("c"), 0);
+}
+
+TEST_F(SessionStoreTest, ImportIsRefusedForWhatIsHereOrIsNoLog) {
+  const auto [uid, log] = LogFromElsewhere();
+  auto process = Start();
+  ASSERT_TRUE(process->Create("a", Created(7)).ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(process->Import("a", uid, log).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(process->Import("A", uid, log).status()));
+  EXPECT_TRUE(absl::IsDataLoss(process->Import("c", SessionUid{std::byte{5}}, log).status()));
+  EXPECT_TRUE(absl::IsDataLoss(process->Import("c", uid, {}).status()));
+  std::vector<Event> altered = log;
+  altered[1].utc_ms += 1;
+  EXPECT_TRUE(absl::IsDataLoss(process->Import("c", uid, altered).status()));
+  std::vector<Event> gap = log;
+  gap.erase(gap.begin() + 2);
+  EXPECT_TRUE(absl::IsDataLoss(process->Import("c", uid, gap).status()));
+  // Nothing is left of those.
+  EXPECT_TRUE(process->Import("c", uid, log).ok());
+  const auto again = process->Import("d", uid, log);
+  EXPECT_TRUE(absl::IsAlreadyExists(again.status())) << again.status();
+  EXPECT_NE(base::Message(again.status()).find("as c"), std::string::npos);
+}
+
+TEST(SessionStoreCrashTest, ImportIsThereWholeOrNotAtAll) {
+  const auto [uid, log] = LogFromElsewhere();
+  uint64_t crashes = 0;
+  for (uint64_t at = 1;; ++at) {
+    SCOPED_TRACE(testing::Message() << "crash at mutation " << at);
+    test::SimClock clock;
+    test::SimFileSystem fs(clock, {.seed = at});
+    ASSERT_TRUE(fs.CreateDirectories("/data").ok());
+    ASSERT_TRUE(Process(fs, clock).status().ok());
+    fs.CrashAtMutation(at);
+    bool acknowledged = false;
+    {
+      Process process(fs, clock);
+      if (process.status().ok()) acknowledged = process.Import("c", uid, log).ok();
+    }
+    const bool crashed = fs.crashed();
+    fs.Crash();
+    fs.Restart();
+    Process process(fs, clock);
+    ASSERT_TRUE(process.status().ok()) << process.status();
+    const bool there = process.Get("c").ok();
+    EXPECT_TRUE(there || !acknowledged);
+    if (there) {
+      EXPECT_EQ(process.Read("c", 0, 100)->size(), log.size() + 1);
+      EXPECT_TRUE(process.OpenSession("c").ok());
+    } else {
+      EXPECT_TRUE(process.Import("c", uid, log).ok());
+    }
+    if (!crashed) break;
+    ++crashes;
+  }
+  EXPECT_GT(crashes, 20u);
 }
 
 }  // namespace
