@@ -6,7 +6,7 @@
 // nothing is asked for twice.
 //
 // Threads: any, one at a time for one set of facts. Cost: small; texts are bounded.
-// Source: DESIGN section 6 (goal, window); the page of failures, F4 to F6.
+// Source: DESIGN section 6 (goal, window); the page of failures, F4 to F6; docs/goals.md.
 #pragma once
 
 #include <cstdint>
