@@ -254,10 +254,12 @@ base::Status WorkspaceImpl::OpenLayer() {
 //   2. Of this boot, in the middle of a restore: it is restored again.
 //   3. Of this boot, and the caller says what it should be: compared, and put right.
 //   4. Of this boot otherwise: it is what it is.
+// Where 1 or 2 is so, but not what to make, the caller may want an empty layer.
 base::Status WorkspaceImpl::Recover() {
   const auto state = ReadState(fs_, options_.directory);
   const bool same_boot = state.has_value() && state->boot_id == boot_id_;
-  if (!state.has_value() && !report_.fresh && !options_.expected.has_value()) {
+  const bool may_empty = !options_.expected.has_value() && options_.unknown == UnknownLayer::kEmpty;
+  if (!state.has_value() && !report_.fresh && !options_.expected.has_value() && !may_empty) {
     return base::FailedPrecondition("workspace: " + options_.directory +
                                     " does not say any more what its layer holds; name the manifest");
   }
@@ -269,7 +271,11 @@ base::Status WorkspaceImpl::Recover() {
     }
     if (!state->restoring && !options_.expected.has_value()) return {};
   }
-  HF_ASSIGN_OR_RETURN(report_.restored, RestoreLayer(target, same_boot ? Trust::kSameBoot : Trust::kNothing));
+  auto restored = RestoreLayer(target, same_boot ? Trust::kSameBoot : Trust::kNothing);
+  if (may_empty && (absl::IsNotFound(restored.status()) || absl::IsDataLoss(restored.status()))) {
+    restored = RestoreLayer(EmptyManifestId(), Trust::kNothing);
+  }
+  HF_ASSIGN_OR_RETURN(report_.restored, std::move(restored));
   report_.rebuilt = !report_.fresh && (!same_boot || state->restoring);
   report_.corrected = same_boot && !state->restoring &&
                       (report_.restored.changed_count > 0 || report_.restored.derived_removed > 0);

@@ -95,6 +95,13 @@ enum class Snapshot {
   kYes,  // a copy of it, taken when the workspace is first opened, is underneath: nobody changes it
 };
 
+// What to do with a layer of which nobody can say any more what it holds: its record went with the power, or
+// names a manifest that cannot be read.
+enum class UnknownLayer {
+  kRefuse,
+  kEmpty,  // begin with an empty one (OpenReport::rebuilt); for who knows the manifest, and restores it next
+};
+
 struct WorkspaceOptions {
   std::string tree;       // absolute, on the host
   std::string directory;  // the workspace's own, on a local disk; made when absent. Not within `tree`.
@@ -107,6 +114,7 @@ struct WorkspaceOptions {
   // is still up since, else made anew. None: an empty layer when the directory is new, otherwise what its own
   // record says.
   std::optional<ManifestId> expected;
+  UnknownLayer unknown = UnknownLayer::kRefuse;  // without `expected`
 };
 
 // What Open found.

@@ -10,6 +10,7 @@
 #include "sandbox/sandbox.h"
 #include "tests/workspace/workspace_testing.h"
 #include "workspace/layer/layer.h"
+#include "workspace/layer/record.h"
 
 namespace holdfast::workspace {
 namespace {
@@ -236,6 +237,37 @@ TEST_F(WorkspaceTest, WithAnotherBootIdTheLayerIsMadeAnew) {
   ASSERT_TRUE(Open(options).ok());
   EXPECT_TRUE(workspace_->report().rebuilt);
   EXPECT_EQ(Shell("cat kept; ls"), "1\nkept\n");
+}
+
+TEST_F(WorkspaceTest, ALayerThatNobodyKnowsBeginsEmptyWhereThatIsWanted) {
+  WorkspaceOptions options = Options();
+  options.unknown = UnknownLayer::kEmpty;
+  const auto lose_record = [this](const WorkspaceState& state) {
+    workspace_.reset();
+    ASSERT_TRUE(WriteState(base::RealFileSystem(), directory(), state).ok());
+  };
+  const std::string boot = BootId(base::RealFileSystem()).value();
+  const ManifestId nowhere = base::Sha256Of(base::AsBytes("no manifest"));
+  for (const WorkspaceState& lost : {WorkspaceState{"another boot", false, nowhere},  //
+                                     WorkspaceState{boot, true, nowhere}}) {
+    Open();
+    Shell("echo 1 > a");
+    Checkpoint();
+    lose_record(lost);
+    EXPECT_FALSE(Open(Options()).ok());
+    lose_record(lost);
+    ASSERT_TRUE(Open(options).ok());
+    EXPECT_TRUE(workspace_->report().rebuilt);
+    EXPECT_EQ(workspace_->current(), EmptyManifestId());
+    EXPECT_EQ(Shell("ls"), "");
+    workspace_.reset();
+  }
+  Open();
+  Shell("echo 2 > a");
+  lose_record({boot, false, EmptyManifestId()});
+  ASSERT_TRUE(Open(options).ok());  // a layer of this boot is known
+  EXPECT_FALSE(workspace_->report().rebuilt);
+  EXPECT_EQ(Shell("cat a"), "2\n");
 }
 
 TEST_F(WorkspaceTest, AForkHasALayerOfItsOwn) {
