@@ -36,6 +36,7 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
     if (session_->kv().has_value()) {
       parts_.scheduler.Pin(session_->id(), session_->kv()->end, session_->kv()->tails);
     }
+    found_running_ = session_facts().state() == SessionState::kRunning;
     fold_->Live();
   }
   ~Impl() override {
@@ -134,7 +135,8 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   absl::AnyInvocable<void()> closed_;
 
   std::unique_ptr<SessionFiles> files_;
-  bool recovered_ = false;  // the files are what the log says, and calls are resolved
+  bool found_running_ = false;  // when it was opened
+  bool recovered_ = false;      // the files are what the log says, and calls are resolved
   tools::Registry registry_;
   tools::Toolset tools_;
   tools::ApprovalBook approvals_;
@@ -278,6 +280,8 @@ void SessionWorker::Impl::OpenFiles() {
 }
 
 void SessionWorker::Impl::Recover() {
+  // What this process has begun itself has nothing to recover from.
+  if (!found_running_ && session_facts().open_calls().empty()) return Restore(session_facts().workspace());
   sessions::RecoveryPlan plan =
       PlanRecovery(session_facts(), {.generation = session_->generation(),
                                      .now_utc_ms = NowUtcMs(),

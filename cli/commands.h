@@ -18,6 +18,8 @@ void AddModelInfo(CLI::App& parent, base::Status& result);
 void AddModelLogits(CLI::App& parent, base::Status& result);
 void AddModelSynth(CLI::App& parent, base::Status& result);
 void AddModelTokenize(CLI::App& parent, base::Status& result);
+void AddGoalResume(CLI::App& parent, base::Status& result);
+void AddGoalRun(CLI::App& parent, base::Status& result);
 void AddTools(CLI::App& parent, base::Status& result);
 void AddModelDetokenize(CLI::App& parent, base::Status& result);
 void AddModelRender(CLI::App& parent, base::Status& result);

@@ -28,6 +28,8 @@ int main(int argc, char** argv) {
       app.add_subcommand("tools", "The tools that a model is given: list them, run them by hand.");
   tools->require_subcommand(1);
   holdfast::cli::AddTools(*tools, result);
+  holdfast::cli::AddGoalRun(app, result);
+  holdfast::cli::AddGoalResume(app, result);
   holdfast::cli::AddDoctor(app, result);
 
   result = holdfast::base::ArmFaultPointFromEnvironment();

@@ -9,10 +9,7 @@
 #include "base/coding.h"
 #include "base/file.h"
 #include "tools/blob_spill.h"
-#include "tools/command_tools.h"
-#include "tools/file_tools.h"
-#include "tools/nano_tools.h"
-#include "tools/search_tools.h"
+#include "tools/built_in_tools.h"
 #include "tools/tool_data.h"
 
 namespace holdfast::cli {
@@ -69,13 +66,6 @@ bool SameFile(workspace::Tree& a, workspace::Tree& b, const std::string& path) {
 
 }  // namespace
 
-base::Status AddBuiltInTools(tools::Registry& registry) {
-  HF_RETURN_IF_ERROR(tools::AddCommandTools(registry));
-  HF_RETURN_IF_ERROR(tools::AddSearchTools(registry));
-  HF_RETURN_IF_ERROR(tools::AddFileTools(registry));
-  return tools::AddNanoTools(registry);
-}
-
 base::StatusOr<std::unique_ptr<ToolBox>> ToolBox::Open(ToolBoxOptions options) {
   std::unique_ptr<ToolBox> box(new ToolBox(std::move(options)));
   HF_RETURN_IF_ERROR(box->Prepare());
@@ -84,7 +74,7 @@ base::StatusOr<std::unique_ptr<ToolBox>> ToolBox::Open(ToolBoxOptions options) {
 }
 
 base::Status ToolBox::Prepare() {
-  HF_RETURN_IF_ERROR(AddBuiltInTools(registry_));
+  HF_RETURN_IF_ERROR(tools::AddBuiltInTools(registry_));
   HF_ASSIGN_OR_RETURN(tools::Profile profile, tools::Profile::Load(options_.profile));
   std::erase_if(profile.tools, agent::IsControlTool);
   HF_ASSIGN_OR_RETURN(tools_, registry_.Select(profile.tools));

@@ -23,9 +23,6 @@
 
 namespace holdfast::cli {
 
-// Every built-in tool. `registry` is empty before.
-base::Status AddBuiltInTools(tools::Registry& registry);
-
 struct ToolBoxOptions {
   std::string tree;       // absolute
   std::string directory;  // for the layer and for outputs too long to show; made when absent

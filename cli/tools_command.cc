@@ -17,6 +17,7 @@
 #include "cli/json_lines.h"
 #include "cli/tool_box.h"
 #include "model/json.h"
+#include "tools/built_in_tools.h"
 #include "tools/tool_data.h"
 #include "workspace/tree.h"
 
@@ -48,7 +49,7 @@ base::StatusOr<std::vector<std::string>> IdsToList(const std::string& profile_na
     return std::move(profile.tools);
   }
   tools::Registry registry;
-  HF_RETURN_IF_ERROR(AddBuiltInTools(registry));
+  HF_RETURN_IF_ERROR(tools::AddBuiltInTools(registry));
   std::vector<std::string> ids = registry.ids();
   for (std::string& id : agent::ControlToolIds()) ids.push_back(std::move(id));
   std::sort(ids.begin(), ids.end());
