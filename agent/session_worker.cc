@@ -109,6 +109,7 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   void Recover();
   void Restore(std::optional<base::Sha256Digest> manifest);
   base::Status Prepare();
+  TurnTexts Texts() const;
 
   bool AtBorder();
   void Rested(Rest rest, const base::Status& status);
@@ -191,6 +192,10 @@ void SessionWorker::Impl::Work() {
 
 void SessionWorker::Impl::Park() {
   parts_.scheduler.Release(session_->id());
+  if (parts_.history != nullptr && agent().profile().has_value()) {
+    // A search catches up by itself; this only spares it the work.
+    parts_.history->Update(session_->id(), Texts(), [](const base::Status&) {});
+  }
   Parked parked{.broken = broken_, .may_close = true};
   if (session_facts().state() == SessionState::kWaiting) {
     parked.wake = watch_.NextLook(session_facts(), parts_.clock);
@@ -392,15 +397,32 @@ std::optional<std::vector<std::string>> SessionWorker::Impl::OpeningTexts(uint32
   return agent::OpeningTexts(agent(), epoch);
 }
 
+TurnTexts SessionWorker::Impl::Texts() const {
+  const model::Tokenizer* tokenizer = parts_.tokenizer;
+  const auto dialogue = parts_.dialogue(profile());
+  const auto bytes = [tokenizer](std::span<const int32_t> ids) {
+    std::string text;
+    for (const int32_t id : ids) text += tokenizer->Bytes(id);
+    return text;
+  };
+  if (!dialogue.ok()) return {.said = bytes, .bytes = bytes};
+  return {.said =
+              [dialogue = *dialogue](std::span<const int32_t> ids) {
+                const Turn turn = dialogue->Read(ids);
+                return turn.reasoning + (turn.reasoning.empty() ? "" : "\n") + turn.text;
+              },
+          .bytes = bytes};
+}
+
 void SessionWorker::Impl::Search(std::string query, size_t count,
                                  std::function<void(base::StatusOr<std::vector<RecallHit>>)> done) {
-  if (parts_.search == nullptr) return done(absl::UnavailableError("there is no index of the history"));
-  parts_.search->Search(session_->id(), std::move(query), count, std::move(done));
+  if (parts_.history == nullptr) return done(absl::UnavailableError("there is no index of the history"));
+  parts_.history->Search(session_->id(), Texts(), std::move(query), count, std::move(done));
 }
 
 void SessionWorker::Impl::Fetch(uint64_t seq, std::function<void(base::StatusOr<std::string>)> done) {
-  if (parts_.search == nullptr) return done(absl::UnavailableError("there is no index of the history"));
-  parts_.search->Fetch(session_->id(), seq, std::move(done));
+  if (parts_.history == nullptr) return done(absl::UnavailableError("there is no index of the history"));
+  parts_.history->Fetch(session_->id(), Texts(), seq, std::move(done));
 }
 
 bool SessionWorker::Impl::IsRunning(const std::string& process) const {

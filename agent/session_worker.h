@@ -24,12 +24,14 @@
 #include "absl/functional/any_invocable.h"
 #include "agent/control_tools.h"
 #include "agent/dialogue.h"
+#include "agent/history_index.h"
 #include "agent/session_files.h"
 #include "agent/session_fold.h"
 #include "agent/turn_loop.h"
 #include "base/clock.h"
 #include "base/executor.h"
 #include "base/status.h"
+#include "model/tokenizer.h"
 #include "sessions/scheduler.h"
 #include "sessions/session_store.h"
 #include "tools/dispatcher.h"
@@ -37,16 +39,6 @@
 #include "tools/registry.h"
 
 namespace holdfast::agent {
-
-// Full-text search over what was said in a session; see ControlHost.
-class SessionSearch {
- public:
-  virtual ~SessionSearch() = default;
-  virtual void Search(const std::string& session, std::string query, size_t count,
-                      std::function<void(base::StatusOr<std::vector<RecallHit>>)> done) = 0;
-  virtual void Fetch(const std::string& session, uint64_t seq,
-                     std::function<void(base::StatusOr<std::string>)> done) = 0;
-};
 
 // What this process runs sessions with: a session that was made with another model does not go on.
 struct ModelIdentity {
@@ -72,7 +64,8 @@ struct WorkerParts {
   std::function<base::StatusOr<const Dialogue*>(const ProfileSet&)> dialogue;
   tools::SpillStore* spill = nullptr;
   base::Sha256Digest sandbox_hash = {};
-  SessionSearch* search = nullptr;  // null: recall says that there is none
+  HistoryIndex* history = nullptr;              // null: recall says that there is none
+  const model::Tokenizer* tokenizer = nullptr;  // with it
   sessions::Priority priority = sessions::Priority::kNormal;
   uint32_t recoveries_max = 5;
   // For tests, as TurnLoopOptions::narrow.

@@ -4,6 +4,7 @@
 #include "base/coding.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "memory/text_index.h"
 #include "model/fingerprint.h"
 #include "tools/built_in_tools.h"
 #include "tools/instructions.h"
@@ -83,7 +84,7 @@ base::Status Runtime::OpenStores(const RuntimeOptions& options) {
   HF_ASSIGN_OR_RETURN(
       database_, memory::SqliteDatabase::Open(
                      fs, {.path = options.directory + "/holdfast.db", .ballast_bytes = uint64_t{4} << 20},
-                     {sessions::SessionSchema()}));
+                     {sessions::SessionSchema(), memory::TextIndex::kSchema, agent::HistorySchema()}));
   HF_ASSIGN_OR_RETURN(
       blobs_,
       memory::BlobStore::Open(fs, {.directory = options.directory + "/blobs",
@@ -103,6 +104,7 @@ base::Status Runtime::OpenStores(const RuntimeOptions& options) {
   cache_ = std::make_unique<sessions::KvCache>(engine_->config(), layout, *blocks_, root_);
   flusher_ = std::make_unique<sessions::KvFlusher>(executor_, clock, *blocks_);
   HF_ASSIGN_OR_RETURN(store_, sessions::SessionStore::Open(executor_, clock, *database_));
+  HF_ASSIGN_OR_RETURN(history_, agent::HistoryIndex::Open(executor_, *database_, *store_));
   scheduler_ = std::make_unique<sessions::Scheduler>(executor_, clock, *engine_, *cache_, flusher_.get(),
                                                      options.scheduler);
   return {};
@@ -129,7 +131,9 @@ base::Status Runtime::OpenAgent(RuntimeOptions& options) {
       .directory = options.directory + "/layers",
       .add_tools = tools::AddBuiltInTools,
       .dialogue = [this](const agent::ProfileSet& profile) { return DialogueOf(profile); },
-      .spill = spill_.get()};
+      .spill = spill_.get(),
+      .history = history_.get(),
+      .tokenizer = tokenizer_.get()};
   manager_ = std::make_unique<agent::SessionManager>(parts, *store_, base::RealEntropy(), options.manager,
                                                      std::move(options.on_event));
   return {};

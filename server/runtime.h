@@ -23,6 +23,7 @@
 #include <string_view>
 #include <utility>
 
+#include "agent/history_index.h"
 #include "agent/sandbox_files.h"
 #include "agent/session_manager.h"
 #include "base/executor.h"
@@ -113,6 +114,7 @@ class Runtime {
   std::unique_ptr<sessions::KvCache> cache_;
   std::unique_ptr<sessions::KvFlusher> flusher_;
   std::unique_ptr<sessions::SessionStore> store_;
+  std::unique_ptr<agent::HistoryIndex> history_;
   std::unique_ptr<sessions::Scheduler> scheduler_;
   std::unique_ptr<sandbox::Sandbox> sandbox_;
   std::unique_ptr<agent::SandboxFilesOpener> files_;

@@ -7,6 +7,7 @@
 #include "agent/control_tools.h"
 #include "agent/no_files.h"
 #include "base/coding.h"
+#include "memory/text_index.h"
 #include "model/chat.h"
 #include "model/synth.h"
 #include "nlohmann/json.hpp"
@@ -262,6 +263,7 @@ struct ManagerWorld::Process {
   std::unique_ptr<test::SimExecutor> executor;
   std::unique_ptr<memory::SqliteDatabase> database;
   std::unique_ptr<sessions::SessionStore> store;
+  std::unique_ptr<HistoryIndex> history;
   std::unique_ptr<sessions::OpenedStore> kv;
   std::unique_ptr<sessions::Scheduler> scheduler;
   std::unique_ptr<SimOpener> opener;
@@ -295,13 +297,17 @@ bool ManagerWorld::Boot() {
   process_.reset();
   process_ = std::make_unique<Process>(*this, seed_ * 1000 + ++boots_);
   Process& p = *process_;
-  auto database =
-      memory::SqliteDatabase::Open(fs, {.path = "/data/holdfast.db"}, {sessions::SessionSchema()}, clock);
+  auto database = memory::SqliteDatabase::Open(
+      fs, {.path = "/data/holdfast.db"},
+      {sessions::SessionSchema(), memory::TextIndex::kSchema, HistorySchema()}, clock);
   if (!database.ok()) return false;
   p.database = *std::move(database);
   auto store = sessions::SessionStore::Open(*p.executor, clock, *p.database);
   if (!store.ok()) return false;
   p.store = *std::move(store);
+  auto history = HistoryIndex::Open(*p.executor, *p.database, *p.store);
+  if (!history.ok()) return false;
+  p.history = *std::move(history);
   auto kv = sessions::TryOpenSmallStore(fs, ChaosModel::Get().engine());
   if (!kv.ok()) return false;
   p.kv = *std::move(kv);
@@ -330,6 +336,8 @@ bool ManagerWorld::Boot() {
         }
         return p.dialogue.get();
       },
+      .history = p.history.get(),
+      .tokenizer = &SmallTokenizer(),
       .recoveries_max = 1000,
       .narrow = [this](std::unique_ptr<sessions::TokenConstraint>, std::span<const int32_t> before,
                        std::span<const int32_t> begun) -> std::unique_ptr<sessions::TokenConstraint> {

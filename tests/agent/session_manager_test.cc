@@ -271,6 +271,33 @@ TEST(SessionManagerTest, ForksAndRewindsTakeTheFilesAlong) {
   EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\nd\n");
 }
 
+TEST(SessionManagerTest, WhatHasLeftTheWindowIsRecalled) {
+  ManagerWorld world([](const std::string& told) -> Reply {
+    if (Has(told, "tell me") && !Has(told, "swordfish"))
+      return {.calls = {{"recall", R"({"query": "password"})"}}};
+    return {.text = "the answer: " + told};
+  });
+  ASSERT_TRUE(world.Boot());
+  NewSession session{.id = "s", .profile = ManagerWorld::Profile(), .message = "the password is swordfish"};
+  session.profile.tools = {"recall@1"};
+  session.profile.window_tokens_max = 4000;
+  session.profile.turn_tokens_max = 300;
+  ASSERT_TRUE(world.Create(session).ok());
+  for (int i = 0; world.Status("s")->epoch < 2; ++i) {
+    ASSERT_LT(i, 100);
+    ASSERT_TRUE(world.Send("s", {.text = "talk of something else: " + std::string(200, 'x')}).ok());
+    ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
+    ASSERT_EQ(world.Status("s")->row.state, SessionState::kIdle) << world.Status("s")->row.reason;
+  }
+  ASSERT_TRUE(world.Send("s", {.text = "tell me"}).ok());
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
+  std::string found;
+  for (const sessions::Event& event : world.Events("s")) {
+    if (const auto* outcome = std::get_if<sessions::CallOutcome>(&event.body)) found = outcome->text;
+  }
+  EXPECT_THAT(found, HasSubstr("swordfish"));
+}
+
 TEST(SessionManagerTest, RequestsActOnce) {
   ManagerWorld world(Lines(1));
   ASSERT_TRUE(world.Boot());
