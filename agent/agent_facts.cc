@@ -103,6 +103,7 @@ void AgentFacts::Take(const sessions::EpochStarted& start) {
   epoch_ = start.epoch;
   window_tokens_ = 0;
   tokens_in_epoch_ = 0;
+  thrash_forgiven_ = false;
   note_requested_ = false;
 }
 
@@ -224,6 +225,7 @@ void AgentFacts::Take(const GoalChanged& change) {
 void AgentFacts::EndPause(std::string_view reason) {
   if (reason == kRepeating) ForgetRepeats();
   if (reason == kNoProgress) idle_turns_ = 0;
+  if (reason == kCompactionThrash) thrash_forgiven_ = true;
   if (reason == kBlocked) DropClaim();
 }
 

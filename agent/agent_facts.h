@@ -103,6 +103,8 @@ class AgentFacts {
   int64_t tokens_in_epoch() const { return tokens_in_epoch_; }
   // That entered windows since the goal was last told: set, in an opening, or by a reminder.
   int64_t tokens_since_goal_told() const { return tokens_since_goal_told_; }
+  // A pause for windows that fill without work has ended in this epoch: one more may be begun.
+  bool thrash_forgiven() const { return thrash_forgiven_; }
   // The model was asked in this epoch for notes.
   bool note_requested() const { return note_requested_; }
 
@@ -169,6 +171,7 @@ class AgentFacts {
   int64_t window_tokens_ = 0;
   int64_t tokens_in_epoch_ = 0;
   int64_t tokens_since_goal_told_ = 0;
+  bool thrash_forgiven_ = false;
   bool note_requested_ = false;
 
   uint64_t unreadable_ = 0;

@@ -154,7 +154,7 @@ TurnDecision DecideAfterTurn(const AgentFacts& facts, std::optional<std::span<co
 }
 
 bool MayBeginWindow(const AgentFacts& facts, int64_t window_tokens_max) {
-  return facts.epoch() == 0 || facts.tokens_in_epoch() >= window_tokens_max / 20;
+  return facts.epoch() == 0 || facts.thrash_forgiven() || facts.tokens_in_epoch() >= window_tokens_max / 20;
 }
 
 std::optional<sessions::InputReceived> ReminderDue(const AgentFacts& facts) {

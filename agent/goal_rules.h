@@ -80,7 +80,8 @@ TurnDecision DecideAfterTurn(const AgentFacts& facts, std::optional<std::span<co
 // --- The window.
 
 // False: the window filled with less than 5% of `window_tokens_max` since it was opened, so another would
-// fill as quickly; kCompactionThrash. The first window may always be followed.
+// fill as quickly; kCompactionThrash. The first window may always be followed, and one whose pause for this
+// has ended.
 bool MayBeginWindow(const AgentFacts& facts, int64_t window_tokens_max);
 
 // The reminder of goal, plan and budgets, when the active goal was told so long ago as the profile says.

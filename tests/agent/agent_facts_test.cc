@@ -688,7 +688,7 @@ class Author {
 TEST(AgentFactsTest, EqualAPlainRecountOfAnyHistory) {
   int repeats_max = 0;
   int idle_max = 0;
-  for (const uint64_t seed : TestSeeds(400)) {
+  for (const uint64_t seed : TestSeeds(200)) {
     SCOPED_TRACE(testing::Message() << "HOLDFAST_TEST_SEED=" << seed);
     Author author(seed);
     for (int step = 0; step < 60; ++step) {

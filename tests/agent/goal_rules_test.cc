@@ -303,6 +303,17 @@ TEST(WindowRuleTest, WindowMayNotFollowOneThatHeldNoWork) {
   EXPECT_TRUE(MayBeginWindow(history.facts(), 10'000));
 }
 
+TEST(WindowRuleTest, EndOfThePauseAllowsOneMoreWindow) {
+  AgentHistory history;
+  history.Epoch(9'000);
+  history.State(sessions::SessionState::kPaused, "COMPACTION_THRASH");
+  EXPECT_FALSE(MayBeginWindow(history.facts(), 10'000));
+  history.State(sessions::SessionState::kRunning);
+  EXPECT_TRUE(MayBeginWindow(history.facts(), 10'000));
+  history.Epoch(9'000);
+  EXPECT_FALSE(MayBeginWindow(history.facts(), 10'000));
+}
+
 TEST(WindowRuleTest, ReminderIsDueAfterSoManyTokensOfAnActiveGoal) {
   AgentHistory history = WithGoal({});
   history.Tokens(10, sessions::TokenOrigin::kFed);
