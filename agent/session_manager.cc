@@ -1,12 +1,9 @@
 #include "agent/session_manager.h"
 
-#include <algorithm>
-#include <deque>
-#include <map>
 #include <utility>
 
 #include "agent/goal_rules.h"
-#include "agent/session_wait.h"
+#include "agent/manager/session_table.h"
 #include "agent/window_text.h"
 #include "base/hash.h"
 
@@ -16,8 +13,6 @@ namespace {
 using sessions::EventBody;
 using sessions::SessionState;
 using sessions::StateChanged;
-
-constexpr int64_t kAlarmLookNs = 10'000'000'000;  // the wall clock may be set
 
 StateChanged Running(std::string reason) {
   return {.state = SessionState::kRunning, .reason = std::move(reason)};
@@ -44,20 +39,42 @@ bool GoalIsActive(const SessionWorker& worker) {
   return HasOpenGoal(agent) && agent.goal_state() == GoalState::kActive;
 }
 
+// One thing asked of a session that is halted for it: answers once, and lets the session go on.
+template <class T>
+struct Operation {
+  SessionWorker* worker = nullptr;
+  std::function<void()> finish;
+  SessionManager::Got<T> done;
+
+  void End(base::StatusOr<T> result) {
+    done(std::move(result));
+    finish();
+  }
+  // `use` with the files; without any it ends here.
+  void WithFiles(std::function<void(SessionFiles&)> use) {
+    worker->WithFiles([this, use = std::move(use)](base::StatusOr<SessionFiles*> files) {
+      if (!files.ok()) return End(files.status());
+      if (*files == nullptr) return End(base::FailedPrecondition("the session has no workspace"));
+      use(**files);
+    });
+  }
+};
+
+base::Status RestsOrNot(const SessionWorker& worker) {
+  if (worker.facts().state() != SessionState::kRunning) return {};
+  return base::FailedPrecondition("the session is running: pause it, or wait until it rests");
+}
+
 }  // namespace
 
 class SessionManager::Impl {
  public:
   Impl(const WorkerParts& parts, sessions::SessionStore& store, base::Entropy& entropy,
-       const ManagerOptions& options,
-       std::function<void(const std::string&, const sessions::Event&)> on_event)
-      : parts_(parts), store_(store), entropy_(entropy), options_(options), on_event_(std::move(on_event)) {}
-  ~Impl() {
-    if (alarm_timer_.has_value()) parts_.executor.Cancel(*alarm_timer_);
-  }
+       const ManagerOptions& options, manager::SessionTable::OnEvent on_event)
+      : parts_(parts), store_(store), entropy_(entropy), table_(parts, store, options, std::move(on_event)) {}
 
   void Start(Done done);
-  void Stop(absl::AnyInvocable<void()> done);
+  void Stop(absl::AnyInvocable<void()> done) { table_.Stop(std::move(done)); }
   void Create(NewSession session, Got<sessions::SessionRow> done);
   void Send(std::string id, sessions::InputReceived input, Seq done);
   void Answer(std::string id, sessions::ApprovalResolved answer, Seq done);
@@ -72,50 +89,26 @@ class SessionManager::Impl {
   void Discard(std::string id, Seq done);
   void Archive(std::string id, Got<sessions::SessionRow> done);
   void Status(std::string id, Got<SessionStatus> done);
-  size_t open_sessions() const { return open_; }
+  size_t open_sessions() const { return table_.open_sessions(); }
 
  private:
-  // Gets the session, or why it cannot be opened.
-  using Command = absl::AnyInvocable<void(base::StatusOr<SessionWorker*>)>;
-  // Has the session halted to itself until it calls `finish`.
-  using Finish = std::function<void()>;
-  using Exclusive = absl::AnyInvocable<void(base::StatusOr<SessionWorker*>, Finish finish)>;
+  template <class T>
+  using Shared =
+      std::shared_ptr<Operation<T>>;  // by the steps of an operation, which come one after the other
 
-  struct Entry {
-    std::unique_ptr<SessionWorker> worker;
-    bool opening = false;
-    bool closing = false;
-    bool exclusive = false;
-    bool parked = false;
-    base::Status broken;  // why it was closed: the log took no more
-    std::deque<Command> commands;
-    std::deque<Exclusive> exclusives;
-  };
-  struct Alarm {
-    int64_t due_utc_ms = 0;
-    int64_t due_ns = 0;  // monotonic
-  };
-
-  Entry& EntryOf(const std::string& id) { return entries_[id]; }
-  void With(const std::string& id, Command command);
-  void Alone(const std::string& id, Exclusive operation);
-  void RunExclusive(const std::string& id, Exclusive operation);
-  void FinishExclusive(const std::string& id);
-  void Open(const std::string& id);
-  void OpenNow(const std::string& id);
-  void Opened(const std::string& id, std::unique_ptr<SessionFold> fold,
-              base::StatusOr<std::unique_ptr<sessions::StoredSession>> session);
-  void RunCommands(const std::string& id);
-  void OnParked(const std::string& id, const Parked& parked);
-  void CloseSome();
-  void Close(const std::string& id, absl::AnyInvocable<void()> done);
-  void SetAlarm(const std::string& id, const SessionWorker& worker);
-  void LookAtAlarms();
-  void PostAt(int64_t after_ns, base::Task task) {
-    auto timer = parts_.executor.PostAt({parts_.clock.MonotonicNow().ns + after_ns}, std::move(task));
-    (void)timer;  // refused: the next event will do
+  // Halts the session and runs the first step of an operation on it.
+  template <class T>
+  void Alone(const std::string& id, Got<T> done, std::function<void(Shared<T>)> run) {
+    table_.Alone(
+        id, [done = std::move(done), run = std::move(run)](base::StatusOr<SessionWorker*> worker,
+                                                           manager::SessionTable::Finish finish) mutable {
+          if (!worker.ok()) return done(worker.status());
+          run(std::make_shared<Operation<T>>(Operation<T>{*worker, std::move(finish), std::move(done)}));
+        });
   }
-  int64_t UtcMs() { return parts_.clock.UtcNow().ns / base::kNsPerMs; }
+  sessions::SessionCreated ForkOf(const SessionWorker& parent, uint64_t seq);
+  void ForkFiles(const Shared<sessions::SessionRow>& fork, SessionFiles* files, SessionWorker& child,
+                 const std::string& id);
   uint32_t NewStream() { return static_cast<uint32_t>(entropy_.Next64() >> 33) + 1; }
   sessions::SessionUid NewUid() {
     sessions::SessionUid uid;
@@ -126,208 +119,8 @@ class SessionManager::Impl {
   const WorkerParts parts_;
   sessions::SessionStore& store_;
   base::Entropy& entropy_;
-  const ManagerOptions options_;
-  const std::function<void(const std::string&, const sessions::Event&)> on_event_;
-
-  std::map<std::string, Entry> entries_;
-  size_t open_ = 0;                      // workers, and those that are being opened
-  std::deque<std::string> waiting_;      // for a place
-  std::deque<std::string> parked_;       // oldest first; may name some that work again
-  std::map<std::string, Alarm> alarms_;  // of sessions that are closed and wait
-  std::optional<base::TimerId> alarm_timer_;
-  bool stopping_ = false;
+  manager::SessionTable table_;
 };
-
-// --- Opening and closing
-
-void SessionManager::Impl::With(const std::string& id, Command command) {
-  if (stopping_) return command(absl::UnavailableError("the runtime is stopping"));
-  Entry& entry = EntryOf(id);
-  entry.parked = false;
-  if (entry.worker != nullptr && !entry.closing && !entry.exclusive && entry.commands.empty()) {
-    return command(entry.worker.get());
-  }
-  entry.commands.push_back(std::move(command));
-  Open(id);
-}
-
-void SessionManager::Impl::Alone(const std::string& id, Exclusive operation) {
-  With(id, [this, id, operation = std::move(operation)](base::StatusOr<SessionWorker*> worker) mutable {
-    if (!worker.ok()) return operation(std::move(worker), [] {});
-    Entry& entry = EntryOf(id);
-    if (entry.exclusive) return entry.exclusives.push_back(std::move(operation));
-    RunExclusive(id, std::move(operation));
-  });
-}
-
-void SessionManager::Impl::RunExclusive(const std::string& id, Exclusive operation) {
-  Entry& entry = EntryOf(id);
-  entry.exclusive = true;
-  entry.worker->Halt([this, id, operation = std::move(operation)]() mutable {
-    operation(EntryOf(id).worker.get(), [this, id] {
-      parts_.executor.PostResult(base::Lane::kControl, [this, id] { FinishExclusive(id); });
-    });
-  });
-}
-
-void SessionManager::Impl::FinishExclusive(const std::string& id) {
-  Entry& entry = EntryOf(id);
-  entry.exclusive = false;
-  if (entry.worker == nullptr) return Open(id);  // it was closed on the way
-  if (!entry.exclusives.empty()) {
-    Exclusive next = std::move(entry.exclusives.front());
-    entry.exclusives.pop_front();
-    return RunExclusive(id, std::move(next));
-  }
-  RunCommands(id);
-  if (!EntryOf(id).exclusive) EntryOf(id).worker->Consider();
-}
-
-void SessionManager::Impl::Open(const std::string& id) {
-  Entry& entry = EntryOf(id);
-  if (entry.worker != nullptr || entry.opening || entry.closing || stopping_) return;
-  entry.opening = true;
-  alarms_.erase(id);
-  if (open_ >= options_.open_max) {
-    waiting_.push_back(id);
-    return CloseSome();
-  }
-  OpenNow(id);
-}
-
-void SessionManager::Impl::OpenNow(const std::string& id) {
-  ++open_;
-  std::function<void(const sessions::Event&)> on_event;
-  if (on_event_) on_event = [this, id](const sessions::Event& event) { on_event_(id, event); };
-  auto fold = std::make_unique<SessionFold>(std::move(on_event));
-  SessionFold* const told = fold.get();
-  store_.OpenSession(id, told, [this, id, fold = std::move(fold)](auto session) mutable {
-    Opened(id, std::move(fold), std::move(session));
-  });
-}
-
-void SessionManager::Impl::Opened(const std::string& id, std::unique_ptr<SessionFold> fold,
-                                  base::StatusOr<std::unique_ptr<sessions::StoredSession>> session) {
-  Entry& entry = EntryOf(id);
-  entry.opening = false;
-  if (!session.ok()) {
-    --open_;
-    std::deque<Command> commands = std::move(entry.commands);
-    entries_.erase(id);
-    for (Command& command : commands) command(session.status());
-    return;
-  }
-  entry.worker = std::make_unique<SessionWorker>(parts_, *std::move(session), std::move(fold),
-                                                 [this, id](const Parked& parked) { OnParked(id, parked); });
-  if (const base::Status broken = std::exchange(entry.broken, {}); !broken.ok()) {
-    // Whatever it was about to do stands in the log; a person has to make room first.
-    std::vector<EventBody> bodies;
-    if (GoalIsActive(*entry.worker)) {
-      bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "STORAGE"}));
-    }
-    bodies.push_back(
-        StateChanged{.state = SessionState::kPaused, .reason = "STORAGE: " + base::Message(broken)});
-    entry.worker->Add(std::move(bodies), [](const base::StatusOr<uint64_t>&) {});
-  }
-  RunCommands(id);
-  if (EntryOf(id).worker != nullptr && !EntryOf(id).exclusive) EntryOf(id).worker->Consider();
-}
-
-void SessionManager::Impl::RunCommands(const std::string& id) {
-  for (;;) {
-    Entry& entry = EntryOf(id);
-    if (entry.commands.empty() || entry.exclusive || entry.worker == nullptr) return;
-    Command command = std::move(entry.commands.front());
-    entry.commands.pop_front();
-    command(entry.worker.get());
-  }
-}
-
-void SessionManager::Impl::OnParked(const std::string& id, const Parked& parked) {
-  const auto found = entries_.find(id);
-  if (found == entries_.end() || found->second.worker == nullptr || stopping_) return;
-  Entry& entry = found->second;
-  if (entry.exclusive || entry.closing || !entry.worker->at_rest()) return;
-  if (!parked.broken.ok()) {
-    entry.broken = parked.broken;
-    return Close(id, [this, id] { PostAt(options_.reopen_ms * base::kNsPerMs, [this, id] { Open(id); }); });
-  }
-  if (!parked.may_close) return;
-  entry.parked = true;
-  parked_.push_back(id);
-  CloseSome();
-}
-
-// The sessions that have rested longest, when there are too many.
-void SessionManager::Impl::CloseSome() {
-  while (parked_.size() > (waiting_.empty() ? options_.parked_max : 0)) {
-    const std::string id = std::move(parked_.front());
-    parked_.pop_front();
-    const auto found = entries_.find(id);
-    if (found == entries_.end() || !found->second.parked || found->second.closing) continue;
-    if (found->second.worker == nullptr || !found->second.worker->at_rest()) continue;
-    Close(id, [] {});
-  }
-}
-
-void SessionManager::Impl::Close(const std::string& id, absl::AnyInvocable<void()> done) {
-  Entry& entry = EntryOf(id);
-  entry.closing = true;
-  SetAlarm(id, *entry.worker);
-  entry.worker->Close([this, id, done = std::move(done)]() mutable {
-    Entry& closed = EntryOf(id);
-    closed.worker.reset();
-    closed.closing = false;
-    --open_;
-    if (closed.exclusive || !closed.broken.ok()) {
-      done();
-    } else if (!closed.commands.empty()) {
-      done();
-      Open(id);
-    } else {
-      entries_.erase(id);
-      done();
-    }
-    if (!waiting_.empty() && open_ < options_.open_max) {
-      const std::string next = std::move(waiting_.front());
-      waiting_.pop_front();
-      OpenNow(next);
-    }
-  });
-}
-
-void SessionManager::Impl::SetAlarm(const std::string& id, const SessionWorker& worker) {
-  if (worker.facts().state() != SessionState::kWaiting || worker.facts().timers().empty()) return;
-  Alarm alarm{.due_utc_ms = INT64_MAX, .due_ns = INT64_MAX};
-  const int64_t now_ns = parts_.clock.MonotonicNow().ns;
-  for (const auto& [name, timer] : worker.facts().timers()) {
-    alarm.due_utc_ms = std::min(alarm.due_utc_ms, timer.due_utc_ms);
-    alarm.due_ns = std::min(alarm.due_ns, now_ns + timer.remaining_ms * base::kNsPerMs);
-  }
-  alarms_[id] = alarm;
-  if (!alarm_timer_.has_value()) LookAtAlarms();
-}
-
-void SessionManager::Impl::LookAtAlarms() {
-  const int64_t now_ns = parts_.clock.MonotonicNow().ns;
-  const int64_t now_utc_ms = UtcMs();
-  int64_t next_ns = now_ns + kAlarmLookNs;
-  std::vector<std::string> due;
-  for (const auto& [id, alarm] : alarms_) {
-    if (alarm.due_ns <= now_ns || alarm.due_utc_ms <= now_utc_ms) {
-      due.push_back(id);
-    } else {
-      next_ns = std::min({next_ns, alarm.due_ns, now_ns + (alarm.due_utc_ms - now_utc_ms) * base::kNsPerMs});
-    }
-  }
-  for (const std::string& id : due) Open(id);  // takes the alarm away
-  alarm_timer_.reset();
-  if (alarms_.empty() || stopping_) return;
-  auto timer = parts_.executor.PostAt({next_ns}, [this] { LookAtAlarms(); });
-  if (timer.ok()) alarm_timer_ = *timer;
-}
-
-// --- Start and stop
 
 void SessionManager::Impl::Start(Done done) {
   store_.ListUnfinished([this, done = std::move(done)](base::StatusOr<std::vector<std::string>> ids) mutable {
@@ -345,7 +138,7 @@ void SessionManager::Impl::Start(Done done) {
         const auto keep = std::move(*step);  // ends the cycle
         return opening->done({});
       }
-      With(opening->ids[opening->at++], [this, step](const base::StatusOr<SessionWorker*>&) {
+      table_.With(opening->ids[opening->at++], [this, step](const base::StatusOr<SessionWorker*>&) {
         // One that cannot be opened says so to whoever asks for it.
         parts_.executor.PostResult(base::Lane::kControl, [step] {
           if (*step) (*step)();
@@ -355,32 +148,6 @@ void SessionManager::Impl::Start(Done done) {
     (*step)();
   });
 }
-
-void SessionManager::Impl::Stop(absl::AnyInvocable<void()> done) {
-  stopping_ = true;
-  if (alarm_timer_.has_value()) parts_.executor.Cancel(*std::exchange(alarm_timer_, std::nullopt));
-  auto left = std::make_shared<size_t>(1);                                     // by all sessions that stop
-  auto ended = std::make_shared<absl::AnyInvocable<void()>>(std::move(done));  // likewise
-  const auto one_less = [left, ended] {
-    if (--*left == 0) (*ended)();
-  };
-  std::vector<std::string> ids;
-  for (const auto& [id, entry] : entries_) {
-    if (entry.worker != nullptr && !entry.closing && !entry.exclusive) ids.push_back(id);
-  }
-  for (const std::string& id : ids) {
-    ++*left;
-    EntryOf(id).worker->Halt([this, id, one_less] {
-      EntryOf(id).worker->Close([this, id, one_less] {
-        EntryOf(id).worker.reset();
-        one_less();
-      });
-    });
-  }
-  parts_.executor.PostResult(base::Lane::kControl, one_less);
-}
-
-// --- What people ask for
 
 void SessionManager::Impl::Create(NewSession session, Got<sessions::SessionRow> done) {
   const auto dialogue = parts_.dialogue(session.profile);
@@ -405,8 +172,8 @@ void SessionManager::Impl::Create(NewSession session, Got<sessions::SessionRow> 
                   // One that was begun and not finished is finished now.
                   if (!row.ok() && !absl::IsAlreadyExists(row.status())) return done(row.status());
                   const base::Status exists = row.ok() ? base::Status() : row.status();
-                  With(id, [this, id, exists, session = std::move(session),
-                            done = std::move(done)](base::StatusOr<SessionWorker*> worker) mutable {
+                  table_.With(id, [this, id, exists, session = std::move(session),
+                                   done = std::move(done)](base::StatusOr<SessionWorker*> worker) mutable {
                     if (!worker.ok()) return done(worker.status());
                     if (!exists.ok() && (*worker)->facts().last_seq() > 1) return done(exists);
                     std::vector<EventBody> bodies = {Encode(std::move(session.profile))};
@@ -424,44 +191,48 @@ void SessionManager::Impl::Create(NewSession session, Got<sessions::SessionRow> 
 }
 
 void SessionManager::Impl::Send(std::string id, sessions::InputReceived input, Seq done) {
-  With(id, [input = std::move(input), done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker& worker = **got;
-    if (const auto seq = worker.facts().FindRequest(input.request_id); seq.has_value()) return done(*seq);
-    if (worker.facts().state() == SessionState::kClosed) {
-      return done(base::FailedPrecondition("the session is closed"));
-    }
-    const sessions::InputKind kind = input.kind;
-    std::vector<EventBody> bodies = {std::move(input)};
-    if (kind == sessions::InputKind::kInterrupt && GoalIsActive(worker)) {
-      bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "INTERRUPTED"}));
-    }
-    // Who waits is woken by what he waits for.
-    const bool spoken = kind == sessions::InputKind::kMessage || kind == sessions::InputKind::kSteer;
-    if (spoken && worker.facts().state() != SessionState::kWaiting) SetGoing(worker, "a message", bodies);
-    worker.Add(std::move(bodies), std::move(done));
-    if (kind == sessions::InputKind::kInterrupt) worker.Interrupt();
-  });
+  table_.With(
+      id, [input = std::move(input), done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+        if (!got.ok()) return done(got.status());
+        SessionWorker& worker = **got;
+        if (const auto seq = worker.facts().FindRequest(input.request_id); seq.has_value()) return done(*seq);
+        if (worker.facts().state() == SessionState::kClosed) {
+          return done(base::FailedPrecondition("the session is closed"));
+        }
+        const sessions::InputKind kind = input.kind;
+        std::vector<EventBody> bodies = {std::move(input)};
+        if (kind == sessions::InputKind::kInterrupt && GoalIsActive(worker)) {
+          bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "INTERRUPTED"}));
+        }
+        // Who waits is woken by what he waits for.
+        const bool spoken = kind == sessions::InputKind::kMessage || kind == sessions::InputKind::kSteer;
+        if (spoken && worker.facts().state() != SessionState::kWaiting) SetGoing(worker, "a message", bodies);
+        worker.Add(std::move(bodies), std::move(done));
+        if (kind == sessions::InputKind::kInterrupt) worker.Interrupt();
+      });
 }
 
 void SessionManager::Impl::Answer(std::string id, sessions::ApprovalResolved answer, Seq done) {
-  With(id, [answer = std::move(answer), done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker& worker = **got;
-    if (const auto seq = worker.facts().FindRequest(answer.request_id); seq.has_value()) return done(*seq);
-    const auto pending = worker.facts().pending_approvals().find(answer.call);
-    if (pending == worker.facts().pending_approvals().end()) {
-      return done(base::FailedPrecondition("nobody asks about call " + answer.call));
-    }
-    if (pending->second.action != answer.action) {
-      return done(base::FailedPrecondition("call " + answer.call + " is about another action"));
-    }
-    worker.Add({std::move(answer)}, std::move(done));
-  });
+  table_.With(
+      id, [answer = std::move(answer), done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+        if (!got.ok()) return done(got.status());
+        SessionWorker& worker = **got;
+        if (const auto seq = worker.facts().FindRequest(answer.request_id); seq.has_value())
+          return done(*seq);
+        const auto pending = worker.facts().pending_approvals().find(answer.call);
+        if (pending == worker.facts().pending_approvals().end()) {
+          return done(base::FailedPrecondition("nobody asks about call " + answer.call));
+        }
+        if (pending->second.action != answer.action) {
+          return done(base::FailedPrecondition("call " + answer.call + " is about another action"));
+        }
+        worker.Add({std::move(answer)}, std::move(done));
+      });
 }
 
 void SessionManager::Impl::SetGoal(std::string id, GoalSet goal, Seq done) {
-  With(id, [goal = std::move(goal), done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+  table_.With(id, [goal = std::move(goal),
+                   done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
     if (!got.ok()) return done(got.status());
     SessionWorker& worker = **got;
     const EventBody set = Encode(goal);
@@ -479,7 +250,7 @@ void SessionManager::Impl::SetGoal(std::string id, GoalSet goal, Seq done) {
 }
 
 void SessionManager::Impl::SetBudgets(std::string id, Budgets budgets, Seq done) {
-  With(id, [budgets, done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+  table_.With(id, [budgets, done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
     if (!got.ok()) return done(got.status());
     SessionWorker& worker = **got;
     const AgentFacts& agent = worker.fold().agent();
@@ -493,7 +264,7 @@ void SessionManager::Impl::SetBudgets(std::string id, Budgets budgets, Seq done)
 }
 
 void SessionManager::Impl::CancelGoal(std::string id, Seq done) {
-  With(id, [done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+  table_.With(id, [done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
     if (!got.ok()) return done(got.status());
     SessionWorker& worker = **got;
     if (!HasOpenGoal(worker.fold().agent())) {
@@ -510,27 +281,24 @@ void SessionManager::Impl::CancelGoal(std::string id, Seq done) {
 }
 
 void SessionManager::Impl::Pause(std::string id, Seq done) {
-  Alone(id, [done = std::move(done)](base::StatusOr<SessionWorker*> got, const Finish& finish) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker& worker = **got;
-    if (worker.facts().state() == SessionState::kPaused || worker.facts().state() == SessionState::kClosed) {
-      done(worker.facts().last_seq());
-      return finish();
+  Alone<uint64_t>(id, std::move(done), [](const Shared<uint64_t>& pause) {
+    const SessionWorker& worker = *pause->worker;
+    const SessionState state = worker.facts().state();
+    if (state == SessionState::kPaused || state == SessionState::kClosed) {
+      return pause->End(worker.facts().last_seq());
     }
     std::vector<EventBody> bodies;
     if (GoalIsActive(worker)) {
       bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "USER"}));
     }
     bodies.push_back(StateChanged{.state = SessionState::kPaused, .reason = "USER"});
-    worker.Add(std::move(bodies), [done = std::move(done), finish](base::StatusOr<uint64_t> seq) mutable {
-      done(std::move(seq));
-      finish();
-    });
+    pause->worker->Add(std::move(bodies),
+                       [pause](base::StatusOr<uint64_t> seq) { pause->End(std::move(seq)); });
   });
 }
 
 void SessionManager::Impl::Resume(std::string id, Seq done) {
-  With(id, [done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+  table_.With(id, [done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
     if (!got.ok()) return done(got.status());
     SessionWorker& worker = **got;
     if (worker.facts().state() == SessionState::kRunning) return done(worker.facts().last_seq());
@@ -544,122 +312,95 @@ void SessionManager::Impl::Resume(std::string id, Seq done) {
   });
 }
 
+sessions::SessionCreated SessionManager::Impl::ForkOf(const SessionWorker& parent, uint64_t seq) {
+  sessions::SessionCreated created = parent.fold().created();
+  created.parent = created.uid;
+  created.uid = NewUid();
+  created.parent_seq = seq == 0 ? parent.facts().last_seq() : seq;
+  created.stream = NewStream();
+  created.weights = parts_.model.weights;
+  created.config = parts_.model.config;
+  created.tokenizer = parts_.model.tokenizer;
+  created.chat_template = parts_.model.chat_template;
+  return created;
+}
+
 void SessionManager::Impl::Fork(std::string id, uint64_t seq, std::string new_id,
                                 Got<sessions::SessionRow> done) {
-  Alone(id, [this, id, seq, new_id, done = std::move(done)](base::StatusOr<SessionWorker*> got,
-                                                            const Finish& finish) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker& parent = **got;
-    sessions::SessionCreated created = parent.fold().created();
-    created.parent = created.uid;
-    created.uid = NewUid();
-    created.parent_seq = seq == 0 ? parent.facts().last_seq() : seq;
-    created.stream = NewStream();
-    created.weights = parts_.model.weights;
-    created.config = parts_.model.config;
-    created.tokenizer = parts_.model.tokenizer;
-    created.chat_template = parts_.model.chat_template;
-    const auto end = [done =
-                          std::make_shared<Got<sessions::SessionRow>>(std::move(done)),  // by several steps
-                      finish](base::StatusOr<sessions::SessionRow> row) {
-      (*done)(std::move(row));
-      finish();
-    };
-    parent.WithFiles([this, new_id, created, end](base::StatusOr<SessionFiles*> files) {
-      if (!files.ok()) return end(files.status());
-      store_.Create(
-          new_id, created,
-          [this, new_id, files = *files, end](const base::StatusOr<sessions::SessionRow>& row) {
-            if (!row.ok()) return end(row.status());
-            With(new_id, [this, new_id, files, end](base::StatusOr<SessionWorker*> child) {
-              if (!child.ok()) return end(child.status());
-              std::vector<EventBody> bodies;
-              EndWaits(**child, bodies);
-              bodies.push_back(StateChanged{.state = SessionState::kIdle, .reason = "forked"});
-              const auto manifest = (*child)->facts().workspace();
-              const auto add = [child = *child, bodies, this, new_id, end](const base::Status& forked) {
-                if (!forked.ok()) return end(forked);
-                child->Add(bodies, [this, new_id, end](const base::StatusOr<uint64_t>& added) {
-                  if (!added.ok()) return end(added.status());
-                  store_.Get(new_id,
-                             [end](base::StatusOr<sessions::SessionRow> made) { end(std::move(made)); });
-                });
-              };
-              if (files == nullptr) return add({});
-              files->Fork(manifest, parts_.directory + "/" + new_id, add);
-            });
-          });
+  using Row = sessions::SessionRow;
+  Alone<Row>(id, std::move(done), [this, seq, new_id](const Shared<Row>& fork) {
+    fork->worker->WithFiles([this, seq, new_id, fork](base::StatusOr<SessionFiles*> files) {
+      if (!files.ok()) return fork->End(files.status());
+      store_.Create(new_id, ForkOf(*fork->worker, seq),
+                    [this, new_id, fork, files = *files](const base::StatusOr<Row>& row) {
+                      if (!row.ok()) return fork->End(row.status());
+                      table_.With(new_id, [this, new_id, fork, files](base::StatusOr<SessionWorker*> child) {
+                        if (!child.ok()) return fork->End(child.status());
+                        ForkFiles(fork, files, **child, new_id);
+                      });
+                    });
     });
   });
 }
 
+// A fork that ends before its layer is made has one made when it is opened.
+void SessionManager::Impl::ForkFiles(const Shared<sessions::SessionRow>& fork, SessionFiles* files,
+                                     SessionWorker& child, const std::string& id) {
+  const auto rest = [this, fork, &child, id](const base::Status& made) {
+    if (!made.ok()) return fork->End(made);
+    std::vector<EventBody> bodies;
+    EndWaits(child, bodies);
+    bodies.push_back(StateChanged{.state = SessionState::kIdle, .reason = "forked"});
+    child.Add(std::move(bodies), [this, fork, id](const base::StatusOr<uint64_t>& added) {
+      if (!added.ok()) return fork->End(added.status());
+      store_.Get(id, [fork](base::StatusOr<sessions::SessionRow> row) { fork->End(std::move(row)); });
+    });
+  };
+  if (files == nullptr) return rest({});
+  files->Fork(child.facts().workspace(), parts_.directory + "/" + id, rest);
+}
+
 void SessionManager::Impl::Rewind(std::string id, uint64_t seq, Done done) {
-  Alone(id, [this, id, seq, done = std::move(done)](base::StatusOr<SessionWorker*> got,
-                                                    const Finish& finish) mutable {
-    if (!got.ok()) return done(got.status());
-    (*got)->session().Rewind(
-        seq, NewStream(), [this, id, finish, done = std::move(done)](base::Status status) mutable {
-          if (!status.ok()) {
-            done(std::move(status));
-            return finish();
-          }
-          // The files are made so when it is opened again.
-          Close(id, [this, id, finish, done = std::move(done)]() mutable {
-            finish();
-            Alone(id, [done = std::move(done)](base::StatusOr<SessionWorker*> again,
-                                               const Finish& finish_again) mutable {
-              if (!again.ok()) return done(again.status());
-              std::vector<EventBody> bodies = {
-                  StateChanged{.state = SessionState::kIdle, .reason = "rewound"}};
-              EndWaits(**again, bodies);
-              (*again)->Add(std::move(bodies), [worker = *again, finish_again, done = std::move(done)](
-                                                   const base::StatusOr<uint64_t>& added) mutable {
-                if (!added.ok()) return done(added.status());
-                worker->WithFiles([finish_again, done = std::move(done)](
-                                      const base::StatusOr<SessionFiles*>& files) mutable {
-                  done(files.status());
-                  finish_again();
-                });
-              });
+  Got<uint64_t> answer = [done = std::move(done)](const base::StatusOr<uint64_t>& rewound) mutable {
+    done(rewound.status());
+  };
+  Alone<uint64_t>(id, std::move(answer), [this, id, seq](const Shared<uint64_t>& rewind) {
+    const auto read_again = [this, id, rewind](const base::Status& status) {
+      if (!status.ok()) return rewind->End(status);
+      table_.Close(id, [this, id, rewind] {
+        rewind->finish();
+        Alone<uint64_t>(id, std::move(rewind->done), [](const Shared<uint64_t>& rest) {
+          std::vector<EventBody> bodies = {StateChanged{.state = SessionState::kIdle, .reason = "rewound"}};
+          EndWaits(*rest->worker, bodies);
+          rest->worker->Add(std::move(bodies), [rest](const base::StatusOr<uint64_t>& added) {
+            if (!added.ok()) return rest->End(added.status());
+            // The files follow: were this the end, they would when it is opened again.
+            rest->worker->WithFiles([rest, seq = *added](const base::StatusOr<SessionFiles*>& files) {
+              files.ok() ? rest->End(seq) : rest->End(files.status());
             });
           });
         });
+      });
+    };
+    rewind->worker->session().Rewind(seq, NewStream(), read_again);
   });
 }
 
 void SessionManager::Impl::Apply(std::string id, std::string request_id, Got<FilesReport> done) {
-  Alone(id, [request_id, done = std::move(done)](base::StatusOr<SessionWorker*> got,
-                                                 const Finish& finish) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker* const worker = *got;
-    if (worker->facts().state() == SessionState::kRunning) {
-      done(base::FailedPrecondition("the session is running: pause it, or wait until it rests"));
-      return finish();
-    }
-    worker->WithFiles([worker, request_id, finish,
-                       done = std::move(done)](base::StatusOr<SessionFiles*> files) mutable {
-      if (files.ok() && *files == nullptr) files = base::FailedPrecondition("the session has no workspace");
-      if (!files.ok()) {
-        done(files.status());
-        return finish();
-      }
-      (*files)->ApplyAll([worker, files = *files, request_id, finish,
-                          done = std::move(done)](base::StatusOr<FilesReport> report) mutable {
-        if (!report.ok()) {
-          done(report.status());
-          return finish();
-        }
+  Alone<FilesReport>(id, std::move(done), [request_id](const Shared<FilesReport>& apply) {
+    if (const base::Status rests = RestsOrNot(*apply->worker); !rests.ok()) return apply->End(rests);
+    apply->WithFiles([apply, request_id](SessionFiles& files) {
+      files.ApplyAll([apply, request_id, &files](base::StatusOr<FilesReport> report) {
+        if (!report.ok()) return apply->End(report.status());
         std::vector<EventBody> bodies = {
             Encode(Applied{.applied = report->applied,
                            .conflicts = report->conflicts,
                            .refused = report->refused,
                            .text = report->text,
                            .request_id = request_id}),
-            sessions::WorkspaceChanged{.manifest = files->current(), .reason = "applied"}};
-        worker->Add(std::move(bodies), [report = *std::move(report), finish,
-                                        done = std::move(done)](const base::StatusOr<uint64_t>& seq) mutable {
-          done(seq.ok() ? base::StatusOr<FilesReport>(std::move(report)) : seq.status());
-          finish();
+            sessions::WorkspaceChanged{.manifest = files.current(), .reason = "applied"}};
+        apply->worker->Add(std::move(bodies), [apply, report](const base::StatusOr<uint64_t>& seq) {
+          seq.ok() ? apply->End(report) : apply->End(seq.status());
         });
       });
     });
@@ -667,52 +408,28 @@ void SessionManager::Impl::Apply(std::string id, std::string request_id, Got<Fil
 }
 
 void SessionManager::Impl::Discard(std::string id, Seq done) {
-  Alone(id, [done = std::move(done)](base::StatusOr<SessionWorker*> got, const Finish& finish) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker* const worker = *got;
-    if (worker->facts().state() == SessionState::kRunning) {
-      done(base::FailedPrecondition("the session is running: pause it, or wait until it rests"));
-      return finish();
-    }
-    worker->WithFiles([worker, finish, done = std::move(done)](base::StatusOr<SessionFiles*> files) mutable {
-      if (files.ok() && *files == nullptr) files = base::FailedPrecondition("the session has no workspace");
-      if (!files.ok()) {
-        done(files.status());
-        return finish();
-      }
-      (*files)->Restore(std::nullopt, [worker, files = *files, finish,
-                                       done = std::move(done)](base::Status status) mutable {
-        if (!status.ok()) {
-          done(std::move(status));
-          return finish();
-        }
-        worker->Add({sessions::WorkspaceChanged{.manifest = files->current(), .reason = "discarded"}},
-                    [finish, done = std::move(done)](base::StatusOr<uint64_t> seq) mutable {
-                      done(std::move(seq));
-                      finish();
-                    });
+  Alone<uint64_t>(id, std::move(done), [](const Shared<uint64_t>& discard) {
+    if (const base::Status rests = RestsOrNot(*discard->worker); !rests.ok()) return discard->End(rests);
+    discard->WithFiles([discard](SessionFiles& files) {
+      files.Restore(std::nullopt, [discard, &files](const base::Status& status) {
+        if (!status.ok()) return discard->End(status);
+        discard->worker->Add({sessions::WorkspaceChanged{.manifest = files.current(), .reason = "discarded"}},
+                             [discard](base::StatusOr<uint64_t> seq) { discard->End(std::move(seq)); });
       });
     });
   });
 }
 
 void SessionManager::Impl::Archive(std::string id, Got<sessions::SessionRow> done) {
-  Alone(id, [this, id, done = std::move(done)](base::StatusOr<SessionWorker*> got,
-                                               const Finish& finish) mutable {
-    if (!got.ok()) return done(got.status());
-    if ((*got)->facts().state() == SessionState::kRunning) {
-      done(base::FailedPrecondition("the session is running: pause it, or wait until it rests"));
-      return finish();
-    }
-    store_.Archive(id, [finish, done = std::move(done)](base::StatusOr<sessions::SessionRow> row) mutable {
-      done(std::move(row));
-      finish();
-    });
+  using Row = sessions::SessionRow;
+  Alone<Row>(id, std::move(done), [this, id](const Shared<Row>& archive) {
+    if (const base::Status rests = RestsOrNot(*archive->worker); !rests.ok()) return archive->End(rests);
+    store_.Archive(id, [archive](base::StatusOr<Row> row) { archive->End(std::move(row)); });
   });
 }
 
 void SessionManager::Impl::Status(std::string id, Got<SessionStatus> done) {
-  With(id, [this, id, done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+  table_.With(id, [this, id, done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
     if (!got.ok()) return done(got.status());
     const sessions::SessionFacts& facts = (*got)->facts();
     const AgentFacts& agent = (*got)->fold().agent();

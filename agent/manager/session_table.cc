@@ -1,0 +1,245 @@
+#include "agent/manager/session_table.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "agent/agent_event.h"
+#include "agent/goal_rules.h"
+
+namespace holdfast::agent::manager {
+namespace {
+
+using sessions::EventBody;
+using sessions::SessionState;
+using sessions::StateChanged;
+
+constexpr int64_t kAlarmLookNs = 10'000'000'000;  // the wall clock may be set
+
+bool GoalIsActive(const SessionWorker& worker) {
+  const AgentFacts& agent = worker.fold().agent();
+  return HasOpenGoal(agent) && agent.goal_state() == GoalState::kActive;
+}
+
+}  // namespace
+
+SessionTable::~SessionTable() {
+  if (alarm_timer_.has_value()) parts_.executor.Cancel(*alarm_timer_);
+}
+
+void SessionTable::With(const std::string& id, Command command) {
+  if (stopping_) return command(absl::UnavailableError("the runtime is stopping"));
+  Entry& entry = EntryOf(id);
+  entry.parked = false;
+  if (entry.worker != nullptr && !entry.closing && !entry.exclusive && entry.commands.empty()) {
+    return command(entry.worker.get());
+  }
+  entry.commands.push_back(std::move(command));
+  Open(id);
+}
+
+void SessionTable::Alone(const std::string& id, Exclusive operation) {
+  With(id, [this, id, operation = std::move(operation)](base::StatusOr<SessionWorker*> worker) mutable {
+    if (!worker.ok()) return operation(std::move(worker), [] {});
+    Entry& entry = EntryOf(id);
+    if (entry.exclusive) return entry.exclusives.push_back(std::move(operation));
+    RunExclusive(id, std::move(operation));
+  });
+}
+
+void SessionTable::RunExclusive(const std::string& id, Exclusive operation) {
+  Entry& entry = EntryOf(id);
+  entry.exclusive = true;
+  entry.worker->Halt([this, id, operation = std::move(operation)]() mutable {
+    operation(EntryOf(id).worker.get(), [this, id] {
+      parts_.executor.PostResult(base::Lane::kControl, [this, id] { FinishExclusive(id); });
+    });
+  });
+}
+
+void SessionTable::FinishExclusive(const std::string& id) {
+  Entry& entry = EntryOf(id);
+  entry.exclusive = false;
+  if (entry.worker == nullptr) return Open(id);  // it was closed on the way
+  if (!entry.exclusives.empty()) {
+    Exclusive next = std::move(entry.exclusives.front());
+    entry.exclusives.pop_front();
+    return RunExclusive(id, std::move(next));
+  }
+  RunCommands(id);
+  if (!EntryOf(id).exclusive) EntryOf(id).worker->Consider();
+}
+
+void SessionTable::Open(const std::string& id) {
+  Entry& entry = EntryOf(id);
+  if (entry.worker != nullptr || entry.opening || entry.closing || stopping_) return;
+  entry.opening = true;
+  alarms_.erase(id);
+  if (open_ >= options_.open_max) {
+    waiting_.push_back(id);
+    return CloseSome();
+  }
+  OpenNow(id);
+}
+
+void SessionTable::OpenNow(const std::string& id) {
+  ++open_;
+  std::function<void(const sessions::Event&)> on_event;
+  if (on_event_) on_event = [this, id](const sessions::Event& event) { on_event_(id, event); };
+  auto fold = std::make_unique<SessionFold>(std::move(on_event));
+  SessionFold* const told = fold.get();
+  store_.OpenSession(id, told, [this, id, fold = std::move(fold)](auto session) mutable {
+    Opened(id, std::move(fold), std::move(session));
+  });
+}
+
+void SessionTable::Opened(const std::string& id, std::unique_ptr<SessionFold> fold,
+                          base::StatusOr<std::unique_ptr<sessions::StoredSession>> session) {
+  Entry& entry = EntryOf(id);
+  entry.opening = false;
+  if (!session.ok()) {
+    --open_;
+    std::deque<Command> commands = std::move(entry.commands);
+    if (entry.broken.ok()) {
+      entries_.erase(id);
+    } else {
+      PostAt(options_.reopen_ms * base::kNsPerMs, [this, id] { Open(id); });
+    }
+    for (Command& command : commands) command(session.status());
+    return;
+  }
+  entry.worker = std::make_unique<SessionWorker>(parts_, *std::move(session), std::move(fold),
+                                                 [this, id](const Parked& parked) { OnParked(id, parked); });
+  if (const base::Status broken = std::exchange(entry.broken, {}); !broken.ok()) {
+    // Whatever it was about to do stands in the log; a person has to make room first.
+    std::vector<EventBody> bodies;
+    if (GoalIsActive(*entry.worker)) {
+      bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "STORAGE"}));
+    }
+    bodies.push_back(
+        StateChanged{.state = SessionState::kPaused, .reason = "STORAGE: " + base::Message(broken)});
+    entry.worker->Add(std::move(bodies), [](const base::StatusOr<uint64_t>&) {});
+  }
+  RunCommands(id);
+  if (EntryOf(id).worker != nullptr && !EntryOf(id).exclusive) EntryOf(id).worker->Consider();
+}
+
+void SessionTable::RunCommands(const std::string& id) {
+  for (;;) {
+    Entry& entry = EntryOf(id);
+    if (entry.commands.empty() || entry.exclusive || entry.worker == nullptr) return;
+    Command command = std::move(entry.commands.front());
+    entry.commands.pop_front();
+    command(entry.worker.get());
+  }
+}
+
+void SessionTable::OnParked(const std::string& id, const Parked& parked) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || found->second.worker == nullptr || stopping_) return;
+  Entry& entry = found->second;
+  if (entry.exclusive || entry.closing || !entry.worker->at_rest()) return;
+  if (!parked.broken.ok()) {
+    entry.broken = parked.broken;
+    return Close(id, [this, id] { PostAt(options_.reopen_ms * base::kNsPerMs, [this, id] { Open(id); }); });
+  }
+  if (!parked.may_close) return;
+  entry.parked = true;
+  parked_.push_back(id);
+  CloseSome();
+}
+
+// The sessions that have rested longest, when there are too many.
+void SessionTable::CloseSome() {
+  while (parked_.size() > (waiting_.empty() ? options_.parked_max : 0)) {
+    const std::string id = std::move(parked_.front());
+    parked_.pop_front();
+    const auto found = entries_.find(id);
+    if (found == entries_.end() || !found->second.parked || found->second.closing) continue;
+    if (found->second.worker == nullptr || !found->second.worker->at_rest()) continue;
+    Close(id, [] {});
+  }
+}
+
+void SessionTable::Close(const std::string& id, absl::AnyInvocable<void()> done) {
+  Entry& entry = EntryOf(id);
+  entry.closing = true;
+  SetAlarm(id, *entry.worker);
+  entry.worker->Close([this, id, done = std::move(done)]() mutable {
+    Entry& closed = EntryOf(id);
+    closed.worker.reset();
+    closed.closing = false;
+    --open_;
+    if (closed.exclusive || !closed.broken.ok()) {
+      done();
+    } else if (!closed.commands.empty()) {
+      done();
+      Open(id);
+    } else {
+      entries_.erase(id);
+      done();
+    }
+    if (!waiting_.empty() && open_ < options_.open_max) {
+      const std::string next = std::move(waiting_.front());
+      waiting_.pop_front();
+      OpenNow(next);
+    }
+  });
+}
+
+void SessionTable::SetAlarm(const std::string& id, const SessionWorker& worker) {
+  if (worker.facts().state() != SessionState::kWaiting || worker.facts().timers().empty()) return;
+  Alarm alarm{.due_utc_ms = INT64_MAX, .due_ns = INT64_MAX};
+  const int64_t now_ns = parts_.clock.MonotonicNow().ns;
+  for (const auto& [name, timer] : worker.facts().timers()) {
+    alarm.due_utc_ms = std::min(alarm.due_utc_ms, timer.due_utc_ms);
+    alarm.due_ns = std::min(alarm.due_ns, now_ns + timer.remaining_ms * base::kNsPerMs);
+  }
+  alarms_[id] = alarm;
+  if (!alarm_timer_.has_value()) LookAtAlarms();
+}
+
+void SessionTable::LookAtAlarms() {
+  const int64_t now_ns = parts_.clock.MonotonicNow().ns;
+  const int64_t now_utc_ms = UtcMs();
+  int64_t next_ns = now_ns + kAlarmLookNs;
+  std::vector<std::string> due;
+  for (const auto& [id, alarm] : alarms_) {
+    if (alarm.due_ns <= now_ns || alarm.due_utc_ms <= now_utc_ms) {
+      due.push_back(id);
+    } else {
+      next_ns = std::min({next_ns, alarm.due_ns, now_ns + (alarm.due_utc_ms - now_utc_ms) * base::kNsPerMs});
+    }
+  }
+  for (const std::string& id : due) Open(id);  // takes the alarm away
+  alarm_timer_.reset();
+  if (alarms_.empty() || stopping_) return;
+  auto timer = parts_.executor.PostAt({next_ns}, [this] { LookAtAlarms(); });
+  if (timer.ok()) alarm_timer_ = *timer;
+}
+
+void SessionTable::Stop(absl::AnyInvocable<void()> done) {
+  stopping_ = true;
+  if (alarm_timer_.has_value()) parts_.executor.Cancel(*std::exchange(alarm_timer_, std::nullopt));
+  auto left = std::make_shared<size_t>(1);                                     // by all sessions that stop
+  auto ended = std::make_shared<absl::AnyInvocable<void()>>(std::move(done));  // likewise
+  const auto one_less = [left, ended] {
+    if (--*left == 0) (*ended)();
+  };
+  std::vector<std::string> ids;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.worker != nullptr && !entry.closing && !entry.exclusive) ids.push_back(id);
+  }
+  for (const std::string& id : ids) {
+    ++*left;
+    EntryOf(id).worker->Halt([this, id, one_less] {
+      EntryOf(id).worker->Close([this, id, one_less] {
+        EntryOf(id).worker.reset();
+        one_less();
+      });
+    });
+  }
+  parts_.executor.PostResult(base::Lane::kControl, one_less);
+}
+
+}  // namespace holdfast::agent::manager
