@@ -33,6 +33,7 @@ class OpenedSession final : public StoredSession {
   int64_t key() const { return row_.key; }
   EventFold* fold() const { return fold_; }
   void Added(const base::Status& status, std::vector<Event> events);
+  const base::Status& failed() const { return failed_; }
   void Replace(store::History history);
 
  private:
@@ -117,6 +118,7 @@ class Store final : public SessionStore {
   template <class T, class Work>
   void Ask(Got<T> done, Work work);
   void WriteWaiting();
+  static void Refuse(Waiting& one, const base::Status& why);
   OpenedSession* FindOpen(int64_t key) {
     const auto found = open_.find(key);
     return found == open_.end() ? nullptr : found->second;
@@ -225,6 +227,14 @@ void Store::Enqueue(OpenedSession& session, std::vector<EventBody> bodies, Appen
   WriteWaiting();
 }
 
+// What was added behind events that never came to be would leave a hole in the log.
+void Store::Refuse(Waiting& one, const base::Status& why) {
+  one.events.bodies.clear();
+  one.done = [why, done = std::move(one.done)](const base::Status& /*nothing was added*/) mutable {
+    done(why);
+  };
+}
+
 // All that waits becomes one commit; what comes meanwhile, the next.
 void Store::WriteWaiting() {
   if (writing_ || waiting_.empty()) return;
@@ -237,20 +247,22 @@ void Store::WriteWaiting() {
   };
   auto batch = std::make_unique<Batch>();
   for (Waiting& one : std::exchange(waiting_, {})) {
+    const OpenedSession* session = FindOpen(one.key);
+    if (session != nullptr && !session->failed().ok()) Refuse(one, session->failed());
     batch->events.push_back(std::move(one.events));
     batch->done.push_back(std::move(one.done));
   }
   executor_.PostResult(base::Lane::kStorage, [this, batch = std::move(batch)]() mutable {
     batch->results = tables_.Append(batch->events, &batch->added);
     executor_.PostResult(base::Lane::kControl, [this, batch = std::move(batch)]() mutable {
-      writing_ = false;
-      WriteWaiting();
       for (size_t i = 0; i < batch->done.size(); ++i) {
         if (OpenedSession* session = FindOpen(batch->events[i].key)) {
           session->Added(batch->results[i], std::move(batch->added[i]));
         }
         batch->done[i](batch->results[i]);
       }
+      writing_ = false;
+      WriteWaiting();  // last: it is known now what must not follow
     });
   });
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <map>
 #include <memory>
 #include <optional>
@@ -222,6 +223,28 @@ TEST_F(SessionStoreTest, AppendsThatComeTogetherShareACommit) {
   EXPECT_EQ(done, 60);
   // The first goes at once, the other 59 together.
   EXPECT_LT(fs_.mutations() - before - one, 12 * one);
+}
+
+// The disk has room again for the second: it would stand behind a hole.
+TEST_F(SessionStoreTest, AppendBehindAFailedOneFailsToo) {
+  auto process = Start();
+  ASSERT_TRUE(process->Create("a", Created(1)).ok());
+  ASSERT_TRUE(process->OpenSession("a").ok());
+  fs_.FailNext(test::SimOp::kWrite, ".db-wal", ENOSPC);
+  std::vector<base::Status> answers;
+  const auto note = [&answers](base::Status status) { answers.push_back(std::move(status)); };
+  process->session("a").Append({Fed(0, {1, 2})}, note);
+  process->session("a").Append({Fed(2, {3})}, note);  // while the first is being written
+  process->executor().RunUntilIdle();
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_TRUE(absl::IsResourceExhausted(answers[0])) << answers[0];
+  EXPECT_TRUE(absl::IsResourceExhausted(answers[1])) << answers[1];
+  process->Close("a");
+
+  ASSERT_TRUE(process->OpenSession("a").ok());
+  EXPECT_EQ(process->session("a").facts().last_seq(), 1u);
+  EXPECT_TRUE(process->Append("a", {Fed(0, {4})}).ok());
+  EXPECT_EQ(Window(process->session("a")), (std::vector<int32_t>{4}));
 }
 
 TEST_F(SessionStoreTest, ListIsPagedByLastUpdate) {
