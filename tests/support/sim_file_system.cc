@@ -488,6 +488,11 @@ size_t SimFileSystem::FaultsWaiting(std::string_view path_part) const {
                                            [&](const auto& f) { return f.path_part == path_part; }));
 }
 
+void SimFileSystem::ForgetFaults() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  planned_faults_.clear();
+}
+
 void SimFileSystem::FailRandomly(SimOp op, uint64_t percent, int error) {
   const std::lock_guard<std::mutex> lock(mu_);
   random_faults_[static_cast<size_t>(op)] = {percent, error};

@@ -85,6 +85,9 @@ class SimFileSystem final : public base::FileSystem {
   // How many of the FailNext with exactly this `path_part` have not come true yet.
   size_t FaultsWaiting(std::string_view path_part) const;
 
+  // Takes back every FailNext that has not come true.
+  void ForgetFaults();
+
   // From now on `percent` of 100 `op` fail with `error`; 0 ends it.
   void FailRandomly(SimOp op, uint64_t percent, int error);
 
