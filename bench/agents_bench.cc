@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <atomic>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -18,7 +18,6 @@
 #include <map>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/clock.h"
@@ -99,6 +98,7 @@ class Watch {
     if (state != nullptr && state->state != se::SessionState::kRunning && seen.end == 0) {
       seen.end = Now();
       ++ended_;
+      changed_.notify_all();
       if (ended_ == half_) middle_ = seen_;
     }
   }
@@ -106,9 +106,9 @@ class Watch {
     start_ = base::RealClock().MonotonicNow();
     half_ = std::max<size_t>(sessions / 10, 1);
   }
-  size_t ended() {
-    const std::lock_guard lock(mutex_);
-    return ended_;
+  void WaitForEnds(size_t sessions) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return ended_ >= sessions; });
   }
   std::map<std::string, Seen> seen() {
     const std::lock_guard lock(mutex_);
@@ -125,6 +125,7 @@ class Watch {
 
  private:
   std::mutex mutex_;
+  std::condition_variable changed_;
   base::MonotonicTime start_{0};
   size_t ended_ = 0, half_ = 1;
   std::map<std::string, Seen> seen_, middle_;
@@ -207,7 +208,7 @@ int main(int argc, char** argv) {
     Take(runtime->Ask<se::SessionRow>(
         [&](auto done) { runtime->manager().Create(session, std::move(done)); }));
   }
-  while (watch.ended() < options.sessions) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  watch.WaitForEnds(options.sessions);
   Print(watch, options.sessions, before_mib);
   runtime->Stop();
   std::filesystem::remove_all(options.dir);

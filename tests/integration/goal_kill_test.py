@@ -165,13 +165,12 @@ def main() -> None:
     while kills < arguments.kills:
         process = killed.step()
         # Lives so short that the work is hardly over before the last kill: while it starts, or some moments after it
-        # has said a thing or two.
-        lines = chooser.choice((0, 0, 1, 2))
-        if lines == 0:
-            time.sleep(starting * chooser.uniform(0.2, 1.0))
-        for _ in range(lines):
+        # has said a thing.
+        if kills % 3 == 2:
             process.stdout.readline()
-        time.sleep(chooser.uniform(0.0, 0.05))
+        else:
+            time.sleep(starting * chooser.uniform(0.3, 1.0))
+        time.sleep(chooser.uniform(0.0, 0.02))
         if process.poll() is not None:
             print(f"the goal was reached after {kills} kills")
             break
