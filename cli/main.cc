@@ -24,6 +24,12 @@ int main(int argc, char** argv) {
   CLI::App* kv = app.add_subcommand("kv", "The KV block store: look at it, check it, make it smaller.");
   kv->require_subcommand(1);
   holdfast::cli::AddKv(*kv, result);
+  CLI::App* session = app.add_subcommand(
+      "session", "The record of sessions: look at it, prove it, take it elsewhere. Needs no running daemon.");
+  session->require_subcommand(1);
+  holdfast::cli::AddSessionLook(*session, result);
+  holdfast::cli::AddSessionAudit(*session, result);
+  holdfast::cli::AddSessionTransfer(*session, result);
   CLI::App* tools =
       app.add_subcommand("tools", "The tools that a model is given: list them, run them by hand.");
   tools->require_subcommand(1);
