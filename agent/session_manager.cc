@@ -103,7 +103,8 @@ class SessionManager::Impl {
         id, [done = std::move(done), run = std::move(run)](base::StatusOr<SessionWorker*> worker,
                                                            manager::SessionTable::Finish finish) mutable {
           if (!worker.ok()) return done(worker.status());
-          run(std::make_shared<Operation<T>>(Operation<T>{*worker, std::move(finish), std::move(done)}));
+          Operation<T> operation{*worker, std::move(finish), std::move(done)};
+          run(std::make_shared<Operation<T>>(std::move(operation)));  // shared by its steps
         });
   }
   sessions::SessionCreated ForkOf(const SessionWorker& parent, uint64_t seq);
