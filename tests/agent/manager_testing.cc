@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "agent/control_tools.h"
-#include "agent/no_files.h"
 #include "base/coding.h"
 #include "memory/text_index.h"
 #include "model/chat.h"
@@ -199,6 +198,27 @@ base::Status AddSimTools(tools::Registry& registry, SimWorldDisk& disk) {
                                 }));
 }
 
+// For the schemas of the control tools alone: nobody calls them.
+class SchemasOnly final : public ControlHost {
+ public:
+  const AgentFacts& facts() const override { return facts_; }
+  int64_t NowUtcMs() const override { return 0; }
+  std::string call() const override { return {}; }
+  void Change(sessions::EventBody) override {}
+  std::span<const sessions::EventBody> pending() const override { return {}; }
+  void Search(std::string, size_t,
+              std::function<void(base::StatusOr<std::vector<RecallHit>>)> done) override {
+    done(std::vector<RecallHit>());
+  }
+  void Fetch(uint64_t, std::function<void(base::StatusOr<std::string>)> done) override {
+    done(std::string());
+  }
+  bool IsRunning(const std::string&) const override { return false; }
+
+ private:
+  AgentFacts facts_;
+};
+
 // --- Model
 
 std::string Text(std::span<const int32_t> ids) {
@@ -268,6 +288,7 @@ struct ManagerWorld::Process {
   std::unique_ptr<sessions::Scheduler> scheduler;
   std::unique_ptr<SimOpener> opener;
   tools::PermissionPolicy policy;
+  SchemasOnly schemas_only;
   std::unique_ptr<Dialogue> dialogue;
   std::unique_ptr<SessionManager> manager;
 };
@@ -325,10 +346,9 @@ bool ManagerWorld::Boot() {
       .add_tools = [this](tools::Registry& registry) { return AddSimTools(registry, disk); },
       .dialogue = [this, &p](const ProfileSet& profile) -> base::StatusOr<const Dialogue*> {
         if (p.dialogue == nullptr) {
-          NoFiles none(*p.executor, clock);
           tools::Registry registry;
           HF_RETURN_IF_ERROR(AddSimTools(registry, disk));
-          HF_RETURN_IF_ERROR(AddControlTools(registry, *static_cast<ControlHost*>(nullptr)));
+          HF_RETURN_IF_ERROR(AddControlTools(registry, p.schemas_only));
           HF_ASSIGN_OR_RETURN(const tools::Toolset tools, registry.Select(profile.tools));
           HF_ASSIGN_OR_RETURN(
               p.dialogue,
