@@ -522,19 +522,29 @@ base::StatusOr<std::vector<Tables::Segment>> Tables::SegmentsOf(const FullRow& r
 }
 
 base::StatusOr<std::vector<Event>> Tables::Events(const FullRow& row, uint64_t after_seq, size_t count) {
+  std::vector<Event> events;
+  HF_RETURN_IF_ERROR(
+      VisitEvents(row, after_seq, count, [&events](Event event, std::span<const std::byte>) -> base::Status {
+        events.push_back(std::move(event));
+        return {};
+      }));
+  return events;
+}
+
+base::Status Tables::VisitEvents(const FullRow& row, uint64_t after_seq, size_t count, Visit visit) {
   HF_ASSIGN_OR_RETURN(const std::vector<Segment> segments, SegmentsOf(row));
   HF_ASSIGN_OR_RETURN(SqliteStatement select, database_->writer().Prepare(kSelectEventsSql));
-  std::vector<Event> events;
+  size_t visited = 0;
   size_t bytes = 0;
   for (const Segment& segment : segments) {
-    if (segment.last <= after_seq || events.size() >= count) continue;
+    if (segment.last <= after_seq || visited >= count) continue;
     select.Bind(1, segment.key)
         .Bind(2, Signed(std::max(segment.first, after_seq + 1)))
         .Bind(3, Signed(segment.last))
-        .Bind(4, static_cast<int64_t>(count - events.size()));
+        .Bind(4, static_cast<int64_t>(count - visited));
     for (;;) {
       HF_ASSIGN_OR_RETURN(const bool more, select.Step());
-      if (!more || (bytes > kReadBytesMax && !events.empty())) break;
+      if (!more || (bytes > kReadBytesMax && visited > 0)) break;
       Event event{.seq = Unsigned(select.Int(0)), .utc_ms = select.Int(1)};
       const int64_t kind = select.Int(2);
       const std::span<const std::byte> body = select.Blob(3);
@@ -545,12 +555,13 @@ base::StatusOr<std::vector<Event>> Tables::Events(const FullRow& row, uint64_t a
       if (!Copy(select.Blob(4), event.chain)) {
         return base::DataLoss("event " + std::to_string(event.seq) + ": a chain of a wrong size");
       }
-      events.push_back(std::move(event));
+      ++visited;
+      HF_RETURN_IF_ERROR(visit(std::move(event), body));
     }
     HF_RETURN_IF_ERROR(select.Finish());
     if (bytes > kReadBytesMax) break;
   }
-  return events;
+  return {};
 }
 
 base::StatusOr<History> Tables::Load(const FullRow& row, EventFold* fold) {
@@ -583,39 +594,39 @@ base::StatusOr<History> Tables::Load(const FullRow& row, EventFold* fold) {
   History history;
   if (fold != nullptr) fold->Reset();
   size_t range = 0;
+  const auto missing = [&row](uint64_t seq) {
+    return base::DataLoss("session " + row.row.id + ": event " + std::to_string(seq) + " is missing");
+  };
   for (const Segment& segment : segments) {
     history.chain = ChainRoot(segment.uid);
     for (uint64_t after = segment.first - 1; after < segment.last;) {
-      HF_ASSIGN_OR_RETURN(std::vector<Event> events, Events(row, after, 1024));
-      if (events.empty() || events.front().seq != after + 1) {
-        return base::DataLoss("session " + row.row.id + ": event " + std::to_string(after + 1) +
-                              " is missing");
-      }
-      for (Event& event : events) {
-        if (event.seq > segment.last) break;
-        if (event.seq != ++after) {
-          return base::DataLoss("session " + row.row.id + ": event " + std::to_string(after) + " is missing");
-        }
+      const uint64_t before = after;
+      const auto take = [&](Event event, std::span<const std::byte> stored) -> base::Status {
+        if (event.seq > segment.last) return {};
+        if (event.seq != ++after) return missing(after);
         if (const auto* created = std::get_if<SessionCreated>(&event.body)) {
           // An imported fork has the parts of its history in one segment, each with its own chain.
           history.uid = created->uid;
           history.created_utc_ms = event.utc_ms;
           history.chain = ChainRoot(created->uid);
         }
-        history.chain = NextChain(history.chain, event.seq, event.utc_ms, KindOf(event.body),
-                                  base::AsBytes(EncodeBody(event.body)));
+        // One body has one encoding, so what is stored is what was hashed.
+        history.chain = NextChain(history.chain, event.seq, event.utc_ms, KindOf(event.body), stored);
         if (history.chain != event.chain) {
           return base::DataLoss("session " + row.row.id + ": event " + std::to_string(event.seq) +
                                 " is not what was written (its chain does not hold)");
         }
         while (range < live.size() && live[range].last < event.seq) ++range;
-        if (range == live.size() || event.seq < live[range].first) continue;
+        if (range == live.size() || event.seq < live[range].first) return {};
         HF_RETURN_IF_ERROR(history.facts.Apply(event));
         if (fold != nullptr) fold->Apply(event);
         if (!history.facts.untold().empty() && history.facts.untold().back() == event.seq) {
           history.untold.push_back(std::move(event));
         }
-      }
+        return {};
+      };
+      HF_RETURN_IF_ERROR(VisitEvents(row, after, 1024, take));
+      if (after == before) return missing(after + 1);
     }
   }
   history.last_seq = row.row.last_seq;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "base/status.h"
 #include "memory/sqlite_database.h"
 #include "memory/sqlite_statement.h"
@@ -76,6 +77,12 @@ class Tables {
   base::StatusOr<History> Load(const FullRow& row, EventFold* fold);
 
  private:
+  // Told an event, and its body as it is stored.
+  using Visit = absl::FunctionRef<base::Status(Event event, std::span<const std::byte> body)>;
+
+  // Events `after_seq` + 1 to at most `count` further; ends early behind kReadBytesMax.
+  base::Status VisitEvents(const FullRow& row, uint64_t after_seq, size_t count, Visit visit);
+
   // Part of a history: the events of one session, `first` to `last`.
   struct Segment {
     int64_t key = 0;
