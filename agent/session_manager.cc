@@ -444,7 +444,8 @@ void SessionManager::Impl::Status(std::string id, Got<SessionStatus> done) {
                          .tokens = facts.tokens().totals(),
                          .accounted = facts.accounted(),
                          .window_tokens = facts.tokens().position(),
-                         .epoch = facts.tokens().epoch()};
+                         .epoch = facts.tokens().epoch(),
+                         .said = (*got)->LastSaid()};
     for (const auto& [call, pending] : facts.pending_approvals()) {
       status.questions.push_back({.call = call, .action = pending.action});
     }

@@ -57,6 +57,7 @@ struct SessionStatus {
   sessions::TokensAccounted accounted;
   int64_t window_tokens = 0;
   uint32_t epoch = 0;
+  std::string said;                                    // by the model, last
   std::vector<sessions::ApprovalRequested> questions;  // calls that wait for an answer
 };
 

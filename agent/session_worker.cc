@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/agent_event.h"
+#include "agent/feeding.h"
 #include "agent/goal_rules.h"
 #include "agent/no_files.h"
 #include "agent/session_wait.h"
@@ -48,6 +49,11 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   const SessionFold& fold() const { return *fold_; }
   sessions::StoredSession& session() { return *session_; }
 
+  std::string LastSaid() const {
+    if (!agent().profile().has_value()) return {};
+    const auto dialogue = parts_.dialogue(profile());
+    return dialogue.ok() ? (*dialogue)->Read(TurnTokens(session_facts().tokens())).text : std::string();
+  }
   bool at_rest() const { return !busy_ && adding_ == 0; }
   void GoOn() {
     halt_ = false;
@@ -647,6 +653,7 @@ SessionWorker::~SessionWorker() = default;
 const sessions::SessionFacts& SessionWorker::facts() const { return impl_->session_facts(); }
 const SessionFold& SessionWorker::fold() const { return impl_->fold(); }
 sessions::StoredSession& SessionWorker::session() { return impl_->session(); }
+std::string SessionWorker::LastSaid() const { return impl_->LastSaid(); }
 bool SessionWorker::at_rest() const { return impl_->at_rest(); }
 void SessionWorker::Consider() { impl_->GoOn(); }
 void SessionWorker::Add(std::vector<EventBody> bodies, Said done) {

@@ -94,6 +94,9 @@ class SessionWorker {
   const SessionFold& fold() const;
   sessions::StoredSession& session();
 
+  // What the model said last, calls apart; empty when it has said nothing in this window.
+  std::string LastSaid() const;
+
   // Nothing is under way.
   bool at_rest() const;
 

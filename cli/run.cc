@@ -39,6 +39,10 @@ struct Options {
   int64_t minutes = 24 * 60;
   bool apply = false;
   uint64_t seed = 0;
+  // Of resume: what is said to the session first; bounds below 0 stay as they are.
+  std::string message;
+  std::string allow, deny;
+  int64_t more_tokens = -1, more_calls = -1, more_minutes = -1;
   std::string broker;
   BackendChoice backend;
 };
@@ -148,6 +152,7 @@ class Follower {
 };
 
 void Summarise(const SessionStatus& status) {
+  if (!status.said.empty()) std::printf("%s\n", status.said.c_str());
   const sessions::TokensAccounted& tokens = status.accounted;
   std::printf(
       "session %s: %s%s\n", status.row.id.c_str(),
@@ -179,6 +184,10 @@ StatusOr<std::unique_ptr<server::Runtime>> Open(const Options& options, Follower
        .on_message = [](const std::string& message) { std::fprintf(stderr, "%s\n", message.c_str()); }});
 }
 
+StatusOr<SessionStatus> StatusOf(server::Runtime& runtime, const std::string& id) {
+  return runtime.Ask<SessionStatus>([&](auto done) { runtime.manager().Status(id, std::move(done)); });
+}
+
 // Follows the session to its rest, and says how it ended.
 Status Finish(server::Runtime& runtime, Follower& follower, const std::string& id) {
   follower.Wait(id);
@@ -187,9 +196,7 @@ Status Finish(server::Runtime& runtime, Follower& follower, const std::string& i
     std::printf("stopped; go on with: holdfast resume %s\n", id.c_str());
     return absl::CancelledError("interrupted");
   }
-  HF_ASSIGN_OR_RETURN(const SessionStatus status, runtime.Ask<SessionStatus>([&](auto done) {
-    runtime.manager().Status(id, std::move(done));
-  }));
+  HF_ASSIGN_OR_RETURN(const SessionStatus status, StatusOf(runtime, id));
   Summarise(status);
   runtime.Stop();
   const bool good = !status.goal.has_value() || status.goal_state == agent::GoalState::kSucceeded ||
@@ -216,12 +223,44 @@ Status Run(Options options) {
   return Finish(*runtime, follower, row.id);
 }
 
+// What Resume does before it lets the session go on.
+Status SetBounds(server::Runtime& runtime, const Options& options) {
+  if (options.more_tokens < 0 && options.more_calls < 0 && options.more_minutes < 0) return {};
+  HF_ASSIGN_OR_RETURN(const SessionStatus status, StatusOf(runtime, options.id));
+  agent::Budgets budgets = status.budgets;
+  if (options.more_tokens >= 0) budgets.tokens = options.more_tokens;
+  if (options.more_calls >= 0) budgets.calls = options.more_calls;
+  if (options.more_minutes >= 0) budgets.running_ms = options.more_minutes * 60'000;
+  return runtime
+      .Ask<uint64_t>([&](auto done) { runtime.manager().SetBudgets(options.id, budgets, std::move(done)); })
+      .status();
+}
+
+Status AnswerCall(server::Runtime& runtime, const Options& options) {
+  const std::string& call = options.allow.empty() ? options.deny : options.allow;
+  if (call.empty()) return {};
+  HF_ASSIGN_OR_RETURN(const SessionStatus status, StatusOf(runtime, options.id));
+  for (const sessions::ApprovalRequested& question : status.questions) {
+    if (question.call != call) continue;
+    const sessions::ApprovalResolved answer{
+        .call = call, .action = question.action, .allowed = !options.allow.empty()};
+    return runtime
+        .Ask<uint64_t>([&](auto done) { runtime.manager().Answer(options.id, answer, std::move(done)); })
+        .status();
+  }
+  return base::NotFound("call " + call + " of session " + options.id + " waits for no answer");
+}
+
 Status Resume(const Options& options) {
   Follower follower;
   HF_ASSIGN_OR_RETURN(const auto runtime, Open(options, follower));
-  HF_RETURN_IF_ERROR(
-      runtime->Ask<uint64_t>([&](auto done) { runtime->manager().Resume(options.id, std::move(done)); })
-          .status());
+  HF_RETURN_IF_ERROR(SetBounds(*runtime, options));
+  HF_RETURN_IF_ERROR(AnswerCall(*runtime, options));
+  const auto gone_on = runtime->Ask<uint64_t>([&](auto done) {
+    if (options.message.empty()) return runtime->manager().Resume(options.id, std::move(done));
+    runtime->manager().Send(options.id, {.text = options.message}, std::move(done));
+  });
+  HF_RETURN_IF_ERROR(gone_on.status());
   return Finish(*runtime, follower, options.id);
 }
 
@@ -272,12 +311,22 @@ void AddGoalRun(CLI::App& parent, Status& result) {
 }
 
 void AddGoalResume(CLI::App& parent, Status& result) {
-  CLI::App* command = parent.add_subcommand("resume",
-                                            "Go on with a session that was killed, stopped or paused.\n\n"
-                                            "Example:\n"
-                                            "  holdfast resume s-1f2e3d4c5b6a7988 --model DIR");
+  CLI::App* command = parent.add_subcommand(
+      "resume",
+      "Go on with a session that was killed, stopped or paused.\n\n"
+      "Examples:\n"
+      "  holdfast resume s-1f2e3d4c5b6a7988 --model DIR\n"
+      "  holdfast resume fix-tests --calls 500              # after BUDGET_CALLS\n"
+      "  holdfast resume fix-tests --say 'The fixture is in tests/data.'\n"
+      "  holdfast resume fix-tests --allow c0.717.0         # a call that waits for an answer");
   const auto options = std::make_shared<Options>();  // shared: CLI11 copies the callback that owns it
   command->add_option("ID", options->id, "The session")->required();
+  command->add_option("--say", options->message, "A message to the model; it goes on with that");
+  command->add_option("--tokens", options->more_tokens, "Another budget of tokens, in all");
+  command->add_option("--calls", options->more_calls, "Another budget of tool calls, in all");
+  command->add_option("--minutes", options->more_minutes, "Another budget of working time, in all");
+  CLI::Option* allow = command->add_option("--allow", options->allow, "Lets this call run, once");
+  command->add_option("--deny", options->deny, "Refuses this call")->excludes(allow);
   AddPlaceOptions(*command, *options);
   command->final_callback([options, &result] { result = Resume(*options); });
 }
