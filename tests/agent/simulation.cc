@@ -277,10 +277,12 @@ void Reading::CheckLayer(const CallOutcome& outcome, const CallIntent& intent) {
   const bool ended = outcome.status == CallStatus::kOk;
   const bool untouched = outcome.status == CallStatus::kFailed || outcome.status == CallStatus::kRefused;
   std::vector<Files> possible;
-  for (const std::string& added : {line + "\n", line, std::string()}) {
+  // Whole, half (of an empty line: the file is there), not at all.
+  enum class Done { kWhole, kHalf, kNothing };
+  for (const Done done : {Done::kWhole, Done::kHalf, Done::kNothing}) {
     Files files = layer_;
-    if (!added.empty()) files["file"] += added;
-    const bool fits = ended ? added == line + "\n" : added.empty() || !untouched;
+    if (done != Done::kNothing) files["file"] += done == Done::kWhole ? line + "\n" : line;
+    const bool fits = ended ? done == Done::kWhole : done == Done::kNothing || !untouched;
     if (fits) possible.push_back(std::move(files));
   }
   if (!outcome.workspace_after.has_value()) {  // the layer is as before

@@ -435,7 +435,9 @@ void Process::Session::Work(bool runs_again) {
   };
   loop_ = std::make_unique<TurnLoop>(parts, options);
   const sessions::SessionFacts& facts = stored_->facts();
-  if (facts.state() != sessions::SessionState::kIdle) return Run();
+  // What was said while IDLE was being recorded may have begun a turn behind it.
+  const bool idle = facts.state() == sessions::SessionState::kIdle && facts.open_calls().empty();
+  if (!idle || !facts.untold().empty()) return Run();
   rest_ = Rest::kDone;
 }
 
