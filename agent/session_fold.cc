@@ -8,6 +8,7 @@
 namespace holdfast::agent {
 
 void SessionFold::Reset() {
+  live_ = false;
   agent_ = {};
   versions_ = std::make_unique<tools::FileVersions>();
   created_ = {};

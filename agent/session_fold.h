@@ -23,7 +23,7 @@ class SessionFold final : public sessions::EventFold {
   void Reset() override;
   void Apply(const sessions::Event& event) override;
 
-  // What was on record has been read: what comes now is news. Control lane.
+  // What was on record has been read: what comes now is news, until a Reset. Control lane.
   void Live() { live_ = true; }
 
   const AgentFacts& agent() const { return agent_; }

@@ -14,6 +14,8 @@ using sessions::EventBody;
 using sessions::SessionState;
 using sessions::StateChanged;
 
+constexpr size_t kSaidBytesMax = size_t{4} << 20;  // of one message or goal
+
 StateChanged Running(std::string reason) {
   return {.state = SessionState::kRunning, .reason = std::move(reason)};
 }
@@ -31,7 +33,9 @@ void SetGoing(const SessionWorker& worker, std::string reason, std::vector<Event
   if (HasOpenGoal(agent) && agent.goal_state() == GoalState::kPaused) {
     bodies.push_back(Encode(GoalChanged{.state = GoalState::kActive, .reason = reason}));
   }
-  if (worker.facts().state() != SessionState::kRunning) bodies.push_back(Running(std::move(reason)));
+  if (worker.facts().state() == SessionState::kRunning) return;
+  EndWaits(worker, bodies);
+  bodies.push_back(Running(std::move(reason)));
 }
 
 bool GoalIsActive(const SessionWorker& worker) {
@@ -59,6 +63,12 @@ struct Operation {
     });
   }
 };
+
+base::Status Fits(size_t bytes) {
+  if (bytes <= kSaidBytesMax) return {};
+  return base::InvalidArgument("a text of " + std::to_string(bytes) + " bytes; at most " +
+                               std::to_string(kSaidBytesMax) + ", put the rest into a file");
+}
 
 base::Status RestsOrNot(const SessionWorker& worker) {
   if (worker.facts().state() != SessionState::kRunning) return {};
@@ -109,7 +119,7 @@ class SessionManager::Impl {
   }
   sessions::SessionCreated ForkOf(const SessionWorker& parent, uint64_t seq);
   void ForkFiles(const Shared<sessions::SessionRow>& fork, SessionFiles* files, SessionWorker& child,
-                 const std::string& id);
+                 const std::string& id, const std::function<void()>& finish);
   uint32_t NewStream() { return static_cast<uint32_t>(entropy_.Next64() >> 33) + 1; }
   sessions::SessionUid NewUid() {
     sessions::SessionUid uid;
@@ -151,6 +161,8 @@ void SessionManager::Impl::Start(Done done) {
 }
 
 void SessionManager::Impl::Create(NewSession session, Got<sessions::SessionRow> done) {
+  const size_t bytes = session.message.size() + (session.goal.has_value() ? session.goal->text.size() : 0);
+  if (base::Status fits = Fits(bytes); !fits.ok()) return done(std::move(fits));
   const auto dialogue = parts_.dialogue(session.profile);
   if (!dialogue.ok()) return done(dialogue.status());
   if (session.id.empty()) {
@@ -192,6 +204,7 @@ void SessionManager::Impl::Create(NewSession session, Got<sessions::SessionRow> 
 }
 
 void SessionManager::Impl::Send(std::string id, sessions::InputReceived input, Seq done) {
+  if (base::Status fits = Fits(input.text.size()); !fits.ok()) return done(std::move(fits));
   table_.With(
       id, [input = std::move(input), done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
         if (!got.ok()) return done(got.status());
@@ -232,6 +245,7 @@ void SessionManager::Impl::Answer(std::string id, sessions::ApprovalResolved ans
 }
 
 void SessionManager::Impl::SetGoal(std::string id, GoalSet goal, Seq done) {
+  if (base::Status fits = Fits(goal.text.size()); !fits.ok()) return done(std::move(fits));
   table_.With(id, [goal = std::move(goal),
                    done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
     if (!got.ok()) return done(got.status());
@@ -307,7 +321,6 @@ void SessionManager::Impl::Resume(std::string id, Seq done) {
       return done(base::FailedPrecondition("the session is closed"));
     }
     std::vector<EventBody> bodies;
-    EndWaits(worker, bodies);
     SetGoing(worker, "by the user", bodies);
     worker.Add(std::move(bodies), std::move(done));
   });
@@ -335,30 +348,33 @@ void SessionManager::Impl::Fork(std::string id, uint64_t seq, std::string new_id
       store_.Create(new_id, ForkOf(*fork->worker, seq),
                     [this, new_id, fork, files = *files](const base::StatusOr<Row>& row) {
                       if (!row.ok()) return fork->End(row.status());
-                      table_.With(new_id, [this, new_id, fork, files](base::StatusOr<SessionWorker*> child) {
-                        if (!child.ok()) return fork->End(child.status());
-                        ForkFiles(fork, files, **child, new_id);
-                      });
+                      table_.Alone(new_id,
+                                   [this, new_id, fork, files](base::StatusOr<SessionWorker*> child,
+                                                               const manager::SessionTable::Finish& finish) {
+                                     if (!child.ok()) return fork->End(child.status());
+                                     ForkFiles(fork, files, **child, new_id, finish);
+                                   });
                     });
     });
   });
 }
 
-// A fork that ends before its layer is made has one made when it is opened.
+// It rests before its layer is made; one that ends in between has its layer made when it is opened.
 void SessionManager::Impl::ForkFiles(const Shared<sessions::SessionRow>& fork, SessionFiles* files,
-                                     SessionWorker& child, const std::string& id) {
-  const auto rest = [this, fork, &child, id](const base::Status& made) {
+                                     SessionWorker& child, const std::string& id,
+                                     const std::function<void()>& finish) {
+  const auto end = [this, fork, id, finish](const base::Status& made) {
+    finish();
     if (!made.ok()) return fork->End(made);
-    std::vector<EventBody> bodies;
-    EndWaits(child, bodies);
-    bodies.push_back(StateChanged{.state = SessionState::kIdle, .reason = "forked"});
-    child.Add(std::move(bodies), [this, fork, id](const base::StatusOr<uint64_t>& added) {
-      if (!added.ok()) return fork->End(added.status());
-      store_.Get(id, [fork](base::StatusOr<sessions::SessionRow> row) { fork->End(std::move(row)); });
-    });
+    store_.Get(id, [fork](base::StatusOr<sessions::SessionRow> row) { fork->End(std::move(row)); });
   };
-  if (files == nullptr) return rest({});
-  files->Fork(child.facts().workspace(), parts_.directory + "/" + id, rest);
+  std::vector<EventBody> bodies;
+  EndWaits(child, bodies);
+  bodies.push_back(StateChanged{.state = SessionState::kIdle, .reason = "forked"});
+  child.Add(std::move(bodies), [this, files, id, end, &child](const base::StatusOr<uint64_t>& added) {
+    if (!added.ok() || files == nullptr) return end(added.status());
+    files->Fork(child.facts().workspace(), parts_.directory + "/" + id, end);
+  });
 }
 
 void SessionManager::Impl::Rewind(std::string id, uint64_t seq, Done done) {

@@ -15,6 +15,8 @@ constexpr int64_t kClockNsMax = 60'000'000'000;  // between looks at the wall cl
 
 int64_t UtcMs(base::Clock& clock) { return clock.UtcNow().ns / base::kNsPerMs; }
 
+}  // namespace
+
 bool IsSpokenTo(const sessions::SessionLog& log) {
   for (const uint64_t seq : log.facts().untold()) {
     const auto event = log.ReadUntold(seq);
@@ -26,8 +28,6 @@ bool IsSpokenTo(const sessions::SessionLog& log) {
   }
   return false;
 }
-
-}  // namespace
 
 sessions::WaitFor KindOf(const WaitSet& wait) {
   if (!wait.process.empty()) return sessions::WaitFor::kProcess;
@@ -106,6 +106,11 @@ void StateOfFile(SessionFiles& files, base::Executor& executor, const std::strin
         }
         executor.PostResult(base::Lane::kControl, [done, state] { done(state); });
       });
+}
+
+bool HasRunning(SessionFiles& files) {
+  const tools::BackgroundJobs* jobs = files.context().jobs;
+  return jobs != nullptr && jobs->running() > 0;
 }
 
 bool IsRunningIn(SessionFiles& files, const std::string& process) {

@@ -31,6 +31,9 @@ std::string DescribeWait(const WaitSet& wait);
 // For the model, of WaitEnded::why.
 std::string WaitOverText(const std::string& why);
 
+// A message or a steer is untold.
+bool IsSpokenTo(const sessions::SessionLog& log);
+
 // When timers are due, and when to look at what tells nobody.
 class WaitWatch {
  public:
@@ -54,7 +57,8 @@ class WaitWatch {
 void StateOfFile(SessionFiles& files, base::Executor& executor, const std::string& path,
                  std::function<void(std::string)> done);
 
-// Whether a background command of the session runs.
+// Whether any background command of the session runs; whether this one does.
+bool HasRunning(SessionFiles& files);
 bool IsRunningIn(SessionFiles& files, const std::string& process);
 
 }  // namespace holdfast::agent

@@ -32,8 +32,12 @@ StateChanged Running(std::string reason) {
 class SessionWorker::Impl final : public LoopHost, public ControlHost, public tools::CallBudget {
  public:
   Impl(const WorkerParts& parts, std::unique_ptr<sessions::StoredSession> session,
-       std::unique_ptr<SessionFold> fold, std::function<void(Parked)> parked)
-      : parts_(parts), fold_(std::move(fold)), session_(std::move(session)), parked_(std::move(parked)) {
+       std::unique_ptr<SessionFold> fold, std::function<void(Parked)> parked, std::function<void()> recorded)
+      : parts_(parts),
+        fold_(std::move(fold)),
+        session_(std::move(session)),
+        parked_(std::move(parked)),
+        recorded_(std::move(recorded)) {
     if (session_->kv().has_value()) {
       parts_.scheduler.Pin(session_->id(), session_->kv()->end, session_->kv()->tails);
     }
@@ -60,7 +64,9 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
     Next();
   }
   void Add(std::vector<EventBody> bodies, Said done);
+  bool is_recording() const { return recording_ || adding_ > 0; }
   void Interrupt() {
+    interrupted_ = busy_;
     if (loop_runs_) loop_->Interrupt();
   }
   void Halt(absl::AnyInvocable<void()> done);
@@ -119,8 +125,13 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
 
   bool AtBorder();
   void Rested(Rest rest, const base::Status& status);
+  void StartAnew(std::string reason);
   void AfterTurn(std::optional<std::vector<CheckRan>> ran);
-  void RunChecks(std::string when, std::vector<CheckRan> ran);
+  void RunChecks(std::string when, const GoalSet& goal, std::vector<CheckRan> ran);
+  // False when the goal is another than `goal` by now, or somebody is just saying something.
+  bool StillAbout(const GoalSet& goal) const {
+    return adding_ == 0 && agent().goal().has_value() && *agent().goal() == goal;
+  }
   void Apply();
 
   void BeginWait();
@@ -132,17 +143,21 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   const std::unique_ptr<SessionFold> fold_;
   const std::unique_ptr<sessions::StoredSession> session_;
   const std::function<void(Parked)> parked_;
+  const std::function<void()> recorded_;
 
   bool busy_ = false;       // something is under way, and will call Next
+  bool recording_ = false;  // it is an append
   bool loop_runs_ = false;  // it is the loop
   size_t adding_ = 0;       // of Add
   base::Status broken_;
   bool halt_ = false;
+  bool interrupted_ = false;
   absl::AnyInvocable<void()> halted_;
   absl::AnyInvocable<void()> closed_;
 
   std::unique_ptr<SessionFiles> files_;
   bool found_running_ = false;  // when it was opened
+  bool moved_ = false;          // what the files held when they were opened is gone
   bool recovered_ = false;      // the files are what the log says, and calls are resolved
   tools::Registry registry_;
   tools::Toolset tools_;
@@ -161,12 +176,12 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
 void SessionWorker::Impl::Next() {
   if (busy_ || adding_ > 0) return;
   if (wake_.has_value()) parts_.executor.Cancel(*std::exchange(wake_, std::nullopt));
-  if (!broken_.ok()) return Park();
   if (halt_) {
     if (auto halted = std::exchange(halted_, {}))
       parts_.executor.PostResult(base::Lane::kControl, std::move(halted));
     return;
   }
+  if (!broken_.ok()) return Park();
   switch (session_facts().state()) {
     case SessionState::kRunning:
       return Work();
@@ -180,6 +195,10 @@ void SessionWorker::Impl::Next() {
 }
 
 void SessionWorker::Impl::Work() {
+  watch_ = {};
+  if (std::exchange(interrupted_, false) && !IsSpokenTo(*session_)) {
+    return Record({StateChanged{.state = SessionState::kIdle, .reason = "interrupted"}});
+  }
   if (std::string misfit = Misfit(); !misfit.empty()) return Pause(std::move(misfit));
   if (files_ == nullptr) return OpenFiles();
   if (!recovered_) return Recover();
@@ -189,7 +208,7 @@ void SessionWorker::Impl::Work() {
   }
   const bool goal_active = agent().goal().has_value() && agent().goal_state() == GoalState::kActive;
   if (goal_active && !agent().goal()->checks.empty() && !fold_->start_checked())
-    return RunChecks("start", {});
+    return RunChecks("start", *agent().goal(), {});
   if (AtBorder()) return;
   if (fold_->turn_finished() && session_facts().untold().empty()) return AfterTurn(std::nullopt);
   busy_ = loop_runs_ = true;
@@ -208,6 +227,7 @@ void SessionWorker::Impl::Park() {
     parked.may_close = session_facts().wait() != sessions::WaitFor::kProcess &&
                        session_facts().wait() != sessions::WaitFor::kFile;
   }
+  if (files_ != nullptr && HasRunning(*files_)) parked.may_close = false;
   if (parked.wake.has_value()) {
     auto timer = parts_.executor.PostAt(*parked.wake, [this] {
       wake_.reset();
@@ -220,12 +240,12 @@ void SessionWorker::Impl::Park() {
 
 void SessionWorker::Impl::Append(std::vector<EventBody> bodies, absl::AnyInvocable<void()> then) {
   HF_CHECK(!busy_);
-  busy_ = true;
+  busy_ = recording_ = true;
   session_->Append(std::move(bodies), [this, then = std::move(then)](base::Status status) mutable {
-    busy_ = false;
+    busy_ = recording_ = false;
     if (!status.ok()) broken_ = std::move(status);
-    if (broken_.ok() && then) return then();
-    Next();
+    broken_.ok() && then ? then() : Next();
+    if (!is_recording()) recorded_();
   });
 }
 
@@ -246,6 +266,7 @@ void SessionWorker::Impl::Add(std::vector<EventBody> bodies, Said done) {
     if (!status.ok()) broken_ = status;
     done(status.ok() ? base::StatusOr<uint64_t>(session_facts().last_seq()) : status);
     Next();
+    if (!is_recording()) recorded_();
   });
 }
 
@@ -296,7 +317,7 @@ void SessionWorker::Impl::Recover() {
   sessions::RecoveryPlan plan =
       PlanRecovery(session_facts(), {.generation = session_->generation(),
                                      .now_utc_ms = NowUtcMs(),
-                                     .workspace_found = files_->found(),
+                                     .workspace_found = moved_ ? std::nullopt : files_->found(),
                                      .fruitless_recoveries_max = parts_.recoveries_max});
   if (!fold_->numerics().empty() && fold_->numerics() != parts_.model.numerics) {
     // What was sampled stands; the window is computed again, by the rules of now.
@@ -362,7 +383,7 @@ base::Status SessionWorker::Impl::Prepare() {
 // --- The loop's host
 
 bool SessionWorker::Impl::Holds() {
-  if (halt_ || agent().wait().has_value()) return true;
+  if (halt_ || interrupted_ || agent().wait().has_value()) return true;
   if (ExhaustedBudget(agent()).has_value() || IsRepeating(agent()) || !WarningsDue(agent()).empty())
     return true;
   if (session_facts().untold().empty()) return false;
@@ -447,6 +468,10 @@ void SessionWorker::Impl::Rested(Rest rest, const base::Status& status) {
   changes_.clear();  // of calls whose outcomes were not committed
   switch (rest) {
     case Rest::kDone:
+      if (!fold_->turn_finished() && session_facts().untold().empty() && adding_ == 0) {
+        return Record({StateChanged{.state = SessionState::kIdle, .reason = "there is nothing to do"}});
+      }
+      return Next();
     case Rest::kHeld:
     case Rest::kStopped:
       return Next();
@@ -456,8 +481,28 @@ void SessionWorker::Impl::Rested(Rest rest, const base::Status& status) {
       return Pause(MayBeginWindow(agent(), profile().window_tokens_max) ? "WINDOW_FULL"
                                                                         : std::string(kCompactionThrash));
     case Rest::kFailed:
-      return Pause("FAILED: " + base::Message(status));
+      return StartAnew("FAILED: " + base::Message(status));
   }
+}
+
+// The loop keeps its error, and calls may stand open: what goes on later recovers first.
+void SessionWorker::Impl::StartAnew(std::string reason) {
+  busy_ = true;
+  const auto end = [this, reason = std::move(reason)] {
+    parts_.executor.PostResult(base::Lane::kControl, [this, reason] {
+      files_.reset();
+      recovered_ = moved_ = false;
+      found_running_ = true;
+      busy_ = false;
+      Pause(reason);
+    });
+  };
+  parts_.executor.PostResult(base::Lane::kControl, [this, end] {
+    if (dispatcher_ != nullptr) dispatcher_->Shutdown();
+    loop_.reset();
+    dispatcher_.reset();
+    files_->Close([end](const base::Status&) { end(); });
+  });
 }
 
 // --- The goal
@@ -480,7 +525,7 @@ void SessionWorker::Impl::AfterTurn(std::optional<std::vector<CheckRan>> ran) {
     case agent::AfterTurn::kIdle:
       return Record({idle});
     case agent::AfterTurn::kRunChecks:
-      return RunChecks("end", {});
+      return RunChecks("end", *goal, {});
     case agent::AfterTurn::kSucceeded:
       return end_goal(GoalState::kSucceeded);
     case agent::AfterTurn::kFinishedUnverified:
@@ -505,24 +550,25 @@ void SessionWorker::Impl::AfterTurn(std::optional<std::vector<CheckRan>> ran) {
 }
 
 // One after the other; at the end the first that fails is the last.
-void SessionWorker::Impl::RunChecks(std::string when, std::vector<CheckRan> ran) {
-  const std::vector<GoalCheck>& checks = agent().goal()->checks;
+void SessionWorker::Impl::RunChecks(std::string when, const GoalSet& goal, std::vector<CheckRan> ran) {
+  if (!StillAbout(goal)) return Next();
+  const std::vector<GoalCheck>& checks = goal.checks;
   const bool over = ran.size() == checks.size() || (when == "end" && !ran.empty() && !ran.back().passed);
   if (over) {
     std::vector<EventBody> bodies;
     for (const CheckRan& one : ran) bodies.push_back(Encode(one));
-    return Append(std::move(bodies), [this, when, ran = std::move(ran)]() mutable {
-      when == "end" ? AfterTurn(std::move(ran)) : Next();
+    return Append(std::move(bodies), [this, when, goal, ran = std::move(ran)]() mutable {
+      when == "end" && StillAbout(goal) ? AfterTurn(std::move(ran)) : Next();
     });
   }
   busy_ = true;
   files_->RunCheck(checks[ran.size()],
-                   [this, when, ran = std::move(ran)](base::StatusOr<CheckRan> one) mutable {
+                   [this, when, goal, ran = std::move(ran)](base::StatusOr<CheckRan> one) mutable {
                      busy_ = false;
                      if (!one.ok()) return Pause("CHECK: " + base::Message(one.status()));
                      one->when = when;
                      ran.push_back(*std::move(one));
-                     RunChecks(std::move(when), std::move(ran));
+                     RunChecks(std::move(when), goal, std::move(ran));
                    });
 }
 
@@ -610,6 +656,7 @@ void SessionWorker::Impl::WithFiles(absl::AnyInvocable<void(base::StatusOr<Sessi
     busy_ = true;
     files_->Restore(session_facts().workspace(), [this, then = std::move(then)](base::Status status) mutable {
       busy_ = false;
+      moved_ = true;
       if (!status.ok()) return then(std::move(status));
       then(files_.get());
     });
@@ -647,8 +694,11 @@ void SessionWorker::Impl::Close(absl::AnyInvocable<void()> done) {
 }
 
 SessionWorker::SessionWorker(const WorkerParts& parts, std::unique_ptr<sessions::StoredSession> session,
-                             std::unique_ptr<SessionFold> fold, std::function<void(Parked)> parked)
-    : impl_(std::make_unique<Impl>(parts, std::move(session), std::move(fold), std::move(parked))) {}
+                             std::unique_ptr<SessionFold> fold, std::function<void(Parked)> parked,
+                             std::function<void()> recorded)
+    : impl_(std::make_unique<Impl>(parts, std::move(session), std::move(fold), std::move(parked),
+                                   std::move(recorded))) {}
+bool SessionWorker::is_recording() const { return impl_->is_recording(); }
 SessionWorker::~SessionWorker() = default;
 const sessions::SessionFacts& SessionWorker::facts() const { return impl_->session_facts(); }
 const SessionFold& SessionWorker::fold() const { return impl_->fold(); }

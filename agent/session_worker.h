@@ -85,8 +85,10 @@ struct Parked {
 class SessionWorker {
  public:
   // `parked` is called whenever there is nothing to do but wait for somebody; not from within a method.
+  // `recorded` when what was being recorded is, and nothing else is being.
   SessionWorker(const WorkerParts& parts, std::unique_ptr<sessions::StoredSession> session,
-                std::unique_ptr<SessionFold> fold, std::function<void(Parked)> parked);
+                std::unique_ptr<SessionFold> fold, std::function<void(Parked)> parked,
+                std::function<void()> recorded);
   // After Close, or when no task of the executor runs any more.
   ~SessionWorker();
 
@@ -99,6 +101,8 @@ class SessionWorker {
 
   // Nothing is under way.
   bool at_rest() const;
+  // Something that decides what is next is being put on record: facts() is behind it.
+  bool is_recording() const;
 
   // Looks at the log, and goes on.
   void Consider();
@@ -108,7 +112,7 @@ class SessionWorker {
   using Said = absl::AnyInvocable<void(base::StatusOr<uint64_t>)>;
   void Add(std::vector<sessions::EventBody> bodies, Said done);
 
-  // Ends the turn under way, if there is one.
+  // Ends what is under way, turn and calls, and has the session rest, unless it has been told more meanwhile.
   void Interrupt();
 
   // Comes to rest as soon as what is under way is on record, and calls `done`; goes on with Consider.

@@ -14,6 +14,7 @@
 #include "CLI/CLI.hpp"
 #include "agent/agent_event.h"
 #include "agent/session_manager.h"
+#include "base/file.h"
 #include "cli/backend_options.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
@@ -99,8 +100,10 @@ std::string Line(const sessions::AgentEvent& event) {
     return "budget: " + GroupDigits(warned->used) + " of " + GroupDigits(warned->bound) + " " + warned->which;
   }
   if (const auto* applied = std::get_if<agent::Applied>(&**body)) {
-    return "applied " + GroupDigits(applied->applied) + " paths, " + GroupDigits(applied->conflicts) +
-           " conflicts, " + GroupDigits(applied->refused) + " refused";
+    const std::string counts = "applied " + GroupDigits(applied->applied) + " paths, " +
+                               GroupDigits(applied->conflicts) + " conflicts, " +
+                               GroupDigits(applied->refused) + " refused";
+    return applied->conflicts + applied->refused == 0 ? counts : counts + "\n" + applied->text;
   }
   return {};
 }
@@ -126,6 +129,11 @@ std::string Line(const sessions::Event& event) {
 class Follower {
  public:
   void Tell(const std::string& id, const sessions::Event& event) {
+    if (const auto* agent = std::get_if<sessions::AgentEvent>(&event.body)) {
+      const auto body = agent::Decode(*agent);
+      const auto* applied = body.ok() && body->has_value() ? std::get_if<agent::Applied>(&**body) : nullptr;
+      if (applied != nullptr && applied->conflicts + applied->refused > 0) left_ = true;
+    }
     if (const std::string line = Line(event); !line.empty()) {
       std::printf("[%s] %s\n", id.c_str(), line.c_str());
       std::fflush(stdout);
@@ -145,13 +153,17 @@ class Follower {
     while (!interrupted && !rests_[id]) changed_.wait_for(lock, std::chrono::milliseconds(200));
   }
 
+  // Not all that was to be applied was.
+  bool left() const { return left_; }
+
  private:
+  std::atomic<bool> left_ = false;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, bool> rests_;
 };
 
-void Summarise(const SessionStatus& status) {
+void Summarise(const SessionStatus& status, const std::string& resume) {
   if (!status.said.empty()) std::printf("%s\n", status.said.c_str());
   const sessions::TokensAccounted& tokens = status.accounted;
   std::printf(
@@ -164,12 +176,28 @@ void Summarise(const SessionStatus& status) {
               GroupDigits(static_cast<int64_t>(tokens.decoded)).c_str(),
               GroupDigits(static_cast<int64_t>(tokens.forced)).c_str(),
               GroupDigits(status.used.calls).c_str());
+  if (status.row.state == SessionState::kPaused) {
+    std::printf("paused: %s; go on with: %s\n", status.row.reason.c_str(), resume.c_str());
+  }
   for (const sessions::ApprovalRequested& question : status.questions) {
-    std::printf("call %s waits for an answer\n", question.call.c_str());
+    std::printf("call %s waits for an answer: %s --allow %s, or --deny\n", question.call.c_str(),
+                resume.c_str(), question.call.c_str());
   }
 }
 
-StatusOr<std::unique_ptr<server::Runtime>> Open(const Options& options, Follower& follower) {
+StatusOr<std::string> Absolute(const std::string& path) {
+  char* resolved = ::realpath(path.c_str(), nullptr);
+  if (resolved == nullptr) return base::NotFound(path + ": no such directory");
+  std::string absolute = resolved;
+  std::free(resolved);
+  return absolute;
+}
+
+StatusOr<std::unique_ptr<server::Runtime>> Open(Options& options, Follower& follower) {
+  std::signal(SIGINT, OnSignal);
+  std::signal(SIGTERM, OnSignal);
+  HF_RETURN_IF_ERROR(base::RealFileSystem().CreateDirectories(options.data));
+  HF_ASSIGN_OR_RETURN(options.data, Absolute(options.data));
   HF_ASSIGN_OR_RETURN(auto backend, MakeBackend(options.backend));
   sandbox::Policy policy;
   policy.workspace.inside = "/workspace";
@@ -179,6 +207,7 @@ StatusOr<std::unique_ptr<server::Runtime>> Open(const Options& options, Follower
        .backend = std::move(backend),
        .broker = options.broker,
        .policy = std::move(policy),
+       .take_up = false,
        .on_event = [&follower](const std::string& id,
                                const sessions::Event& event) { follower.Tell(id, event); },
        .on_message = [](const std::string& message) { std::fprintf(stderr, "%s\n", message.c_str()); }});
@@ -188,27 +217,49 @@ StatusOr<SessionStatus> StatusOf(server::Runtime& runtime, const std::string& id
   return runtime.Ask<SessionStatus>([&](auto done) { runtime.manager().Status(id, std::move(done)); });
 }
 
-// Follows the session to its rest, and says how it ended.
-Status Finish(server::Runtime& runtime, Follower& follower, const std::string& id) {
+// Follows the session to its rest, takes its changes over if that is asked for, and says how it ended.
+Status Finish(server::Runtime& runtime, Follower& follower, const Options& options, const std::string& id) {
+  const std::string resume = "holdfast resume " + id;
   follower.Wait(id);
   if (interrupted) {
     runtime.Stop();
-    std::printf("stopped; go on with: holdfast resume %s\n", id.c_str());
+    std::printf("stopped; go on with: %s\n", resume.c_str());
     return absl::CancelledError("interrupted");
   }
   HF_ASSIGN_OR_RETURN(const SessionStatus status, StatusOf(runtime, id));
-  Summarise(status);
+  const bool unapplied = status.goal.has_value() && !status.goal->apply_on_success;
+  const bool reached = !status.goal.has_value() || status.goal_state == agent::GoalState::kSucceeded ||
+                       status.goal_state == agent::GoalState::kFinishedUnverified;
+  Status applied;
+  if (options.apply && reached && (unapplied || status.goal_state != agent::GoalState::kSucceeded)) {
+    applied = runtime
+                  .Ask<agent::FilesReport>(
+                      [&](auto done) { runtime.manager().Apply(id, std::string(), std::move(done)); })
+                  .status();
+  }
+  Summarise(status, resume);
+  if (!options.apply && unapplied && reached) {
+    std::printf("its changes are in its own layer; take them over with: %s --apply\n", resume.c_str());
+  }
   runtime.Stop();
-  const bool good = !status.goal.has_value() || status.goal_state == agent::GoalState::kSucceeded ||
-                    status.goal_state == agent::GoalState::kFinishedUnverified;
-  return good ? Status() : base::FailedPrecondition("the goal was not reached: " + status.row.reason);
+  HF_RETURN_IF_ERROR(applied);
+  if (!reached) {
+    return base::FailedPrecondition("the goal was not reached: " +
+                                    std::string(status.row.reason.empty() ? "see above" : status.row.reason));
+  }
+  return follower.left() ? base::FailedPrecondition("not everything was applied; the paths stand above")
+                         : Status();
 }
 
 Status Run(Options options) {
-  char* resolved = ::realpath(options.tree.c_str(), nullptr);
-  if (resolved == nullptr) return base::NotFound(options.tree + ": no such directory");
-  options.tree = resolved;
-  std::free(resolved);
+  if (options.goal.find_first_not_of(" \t\n") == std::string::npos) {
+    return base::InvalidArgument("say what is to be done: the goal is empty");
+  }
+  for (const std::string& check : options.checks) {
+    if (check.empty())
+      return base::InvalidArgument("--check is empty: name a command that passes when it is done");
+  }
+  HF_ASSIGN_OR_RETURN(options.tree, Absolute(options.tree));
   Follower follower;
   HF_ASSIGN_OR_RETURN(const auto runtime, Open(options, follower));
   agent::NewSession session{.id = options.id, .seed = options.seed};
@@ -220,7 +271,9 @@ Status Run(Options options) {
   HF_ASSIGN_OR_RETURN(const sessions::SessionRow row, runtime->Ask<sessions::SessionRow>([&](auto done) {
     runtime->manager().Create(session, std::move(done));
   }));
-  return Finish(*runtime, follower, row.id);
+  std::printf("session %s\n", row.id.c_str());
+  std::fflush(stdout);
+  return Finish(*runtime, follower, options, row.id);
 }
 
 // What Resume does before it lets the session go on.
@@ -251,7 +304,7 @@ Status AnswerCall(server::Runtime& runtime, const Options& options) {
   return base::NotFound("call " + call + " of session " + options.id + " waits for no answer");
 }
 
-Status Resume(const Options& options) {
+Status Resume(Options options) {
   Follower follower;
   HF_ASSIGN_OR_RETURN(const auto runtime, Open(options, follower));
   HF_RETURN_IF_ERROR(SetBounds(*runtime, options));
@@ -261,7 +314,7 @@ Status Resume(const Options& options) {
     runtime->manager().Send(options.id, {.text = options.message}, std::move(done));
   });
   HF_RETURN_IF_ERROR(gone_on.status());
-  return Finish(*runtime, follower, options.id);
+  return Finish(*runtime, follower, options, options.id);
 }
 
 void AddPlaceOptions(CLI::App& command, Options& options) {
@@ -274,10 +327,6 @@ void AddPlaceOptions(CLI::App& command, Options& options) {
       ->required();
   command.add_option("--broker", options.broker, "Program of the sandbox (default: beside this one)");
   AddBackendOptions(command, options.backend);
-  command.callback([] {
-    std::signal(SIGINT, OnSignal);
-    std::signal(SIGTERM, OnSignal);
-  });
 }
 
 }  // namespace
@@ -290,8 +339,8 @@ void AddGoalRun(CLI::App& parent, Status& result) {
       "changes are applied. Everything is on record: kill this process at any moment, and\n"
       "`holdfast resume` goes on where it was.\n\n"
       "Examples:\n"
-      "  holdfast run 'Rename frobnicate to twiddle.' --repo . --check 'make test' --model DIR\n"
-      "  holdfast run 'Where is frobnicate defined?' --model model/nano/checkpoint --profile nano");
+      "  holdfast run 'Rename `frobnicate` to `twiddle`.' --repo . --check 'make test' --model DIR\n"
+      "  holdfast run 'Where is `frobnicate` defined?' --model model/nano/checkpoint --profile nano");
   const auto options = std::make_shared<Options>();  // shared: CLI11 copies the callback that owns it
   command->add_option("GOAL", options->goal, "What is to be done")->required();
   command->add_option("--repo", options->tree, "The tree to work on")->capture_default_str();
@@ -301,9 +350,15 @@ void AddGoalRun(CLI::App& parent, Status& result) {
   command
       ->add_option("--profile", options->profile, "Tools and prompt: default, or nano for the shipped model")
       ->capture_default_str();
-  command->add_option("--tokens", options->budgets.tokens, "Budget of tokens")->capture_default_str();
-  command->add_option("--calls", options->budgets.calls, "Budget of tool calls")->capture_default_str();
-  command->add_option("--minutes", options->minutes, "Budget of working time")->capture_default_str();
+  command->add_option("--tokens", options->budgets.tokens, "Budget of tokens")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--calls", options->budgets.calls, "Budget of tool calls")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--minutes", options->minutes, "Budget of working time, in minutes")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--apply", options->apply, "Take the changes over into the repository on success");
   command->add_option("--seed", options->seed, "Of sampling")->capture_default_str();
   AddPlaceOptions(*command, *options);
@@ -321,6 +376,7 @@ void AddGoalResume(CLI::App& parent, Status& result) {
       "  holdfast resume fix-tests --allow c0.717.0         # a call that waits for an answer");
   const auto options = std::make_shared<Options>();  // shared: CLI11 copies the callback that owns it
   command->add_option("ID", options->id, "The session")->required();
+  command->add_flag("--apply", options->apply, "Take the changes over into the repository when it rests");
   command->add_option("--say", options->message, "A message to the model; it goes on with that");
   command->add_option("--tokens", options->more_tokens, "Another budget of tokens, in all");
   command->add_option("--calls", options->more_calls, "Another budget of tool calls, in all");

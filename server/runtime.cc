@@ -28,6 +28,7 @@ base::StatusOr<std::unique_ptr<Runtime>> Runtime::Open(RuntimeOptions options) {
   HF_RETURN_IF_ERROR(runtime->OpenModel(options));
   HF_RETURN_IF_ERROR(runtime->OpenStores(options));
   HF_RETURN_IF_ERROR(runtime->OpenAgent(options));
+  if (!options.take_up) return runtime;
   const auto started = runtime->Ask<bool>([&](auto done) {
     runtime->manager_->Start([done = std::move(done)](const base::Status& status) mutable {
       status.ok() ? done(true) : done(status);

@@ -53,6 +53,7 @@ struct RuntimeOptions {
   sandbox::Policy policy;  // of every session
   tools::PermissionPolicy permissions;
   agent::ManagerOptions manager;
+  bool take_up = true;  // what was running or waiting; false: only what is asked for
   sessions::SchedulerOptions scheduler;
   // Told on the control lane: what happens in open sessions; what the stores have to say, for people.
   std::function<void(const std::string& id, const sessions::Event&)> on_event;

@@ -284,11 +284,14 @@ void Store::Rewind(OpenedSession& session, uint64_t to_seq, uint32_t stream, App
       [this, key, done = std::move(done)](base::StatusOr<store::History> history) mutable {
         OpenedSession* open = FindOpen(key);
         if (open != nullptr && history.ok()) open->Replace(*std::move(history));
-        if (open != nullptr && !history.ok()) open->Added(history.status(), {});
+        const bool refused = absl::IsInvalidArgument(history.status());
+        if (open != nullptr && !history.ok() && !refused) open->Added(history.status(), {});
         done(history.status());
       },
-      [this, id = session.id(), fold = session.fold(),
+      [this, id = session.id(), fold = session.fold(), to_seq,
        events = std::move(events)]() -> base::StatusOr<store::History> {
+        HF_ASSIGN_OR_RETURN(const store::FullRow before, tables_.Find(id));
+        HF_RETURN_IF_ERROR(tables_.CheckRewind(before, to_seq));
         std::vector<std::vector<Event>> added;
         HF_RETURN_IF_ERROR(tables_.Append({events}, &added).front());
         HF_ASSIGN_OR_RETURN(const store::FullRow row, tables_.Find(id));

@@ -31,8 +31,10 @@ void SessionTable::With(const std::string& id, Command command) {
   if (stopping_) return command(absl::UnavailableError("the runtime is stopping"));
   Entry& entry = EntryOf(id);
   entry.parked = false;
-  if (entry.worker != nullptr && !entry.closing && !entry.exclusive && entry.commands.empty()) {
-    return command(entry.worker.get());
+  if (entry.worker != nullptr && !entry.closing && !entry.exclusive && entry.commands.empty() &&
+      !entry.worker->is_recording()) {
+    command(entry.worker.get());
+    return Settle(id);
   }
   entry.commands.push_back(std::move(command));
   Open(id);
@@ -60,14 +62,24 @@ void SessionTable::RunExclusive(const std::string& id, Exclusive operation) {
 void SessionTable::FinishExclusive(const std::string& id) {
   Entry& entry = EntryOf(id);
   entry.exclusive = false;
+  if (stopping_) return StopNext();
   if (entry.worker == nullptr) return Open(id);  // it was closed on the way
   if (!entry.exclusives.empty()) {
     Exclusive next = std::move(entry.exclusives.front());
     entry.exclusives.pop_front();
     return RunExclusive(id, std::move(next));
   }
+  Settle(id);
+}
+
+// What waited for the session has its turn, and then the session itself.
+void SessionTable::Settle(const std::string& id) {
   RunCommands(id);
-  if (!EntryOf(id).exclusive) EntryOf(id).worker->Consider();
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || found->second.worker == nullptr) return;
+  Entry& entry = found->second;
+  if (entry.exclusive || entry.closing || stopping_ || !entry.worker->at_rest()) return;
+  entry.worker->Consider();
 }
 
 void SessionTable::Open(const std::string& id) {
@@ -97,8 +109,15 @@ void SessionTable::Opened(const std::string& id, std::unique_ptr<SessionFold> fo
                           base::StatusOr<std::unique_ptr<sessions::StoredSession>> session) {
   Entry& entry = EntryOf(id);
   entry.opening = false;
+  if (stopping_) {
+    session = absl::UnavailableError("the runtime is stopping");
+    --open_;
+    entries_.erase(id);
+    return StopNext();
+  }
   if (!session.ok()) {
     --open_;
+    ServeWaiting();
     std::deque<Command> commands = std::move(entry.commands);
     if (entry.broken.ok()) {
       entries_.erase(id);
@@ -108,8 +127,10 @@ void SessionTable::Opened(const std::string& id, std::unique_ptr<SessionFold> fo
     for (Command& command : commands) command(session.status());
     return;
   }
-  entry.worker = std::make_unique<SessionWorker>(parts_, *std::move(session), std::move(fold),
-                                                 [this, id](const Parked& parked) { OnParked(id, parked); });
+  entry.worker = std::make_unique<SessionWorker>(
+      parts_, *std::move(session), std::move(fold),
+      [this, id](const Parked& parked) { OnParked(id, parked); },
+      [this, id] { parts_.executor.PostResult(base::Lane::kControl, [this, id] { Settle(id); }); });
   if (const base::Status broken = std::exchange(entry.broken, {}); !broken.ok()) {
     // Whatever it was about to do stands in the log; a person has to make room first.
     std::vector<EventBody> bodies;
@@ -120,14 +141,16 @@ void SessionTable::Opened(const std::string& id, std::unique_ptr<SessionFold> fo
         StateChanged{.state = SessionState::kPaused, .reason = "STORAGE: " + base::Message(broken)});
     entry.worker->Add(std::move(bodies), [](const base::StatusOr<uint64_t>&) {});
   }
-  RunCommands(id);
-  if (EntryOf(id).worker != nullptr && !EntryOf(id).exclusive) EntryOf(id).worker->Consider();
+  Settle(id);
 }
 
 void SessionTable::RunCommands(const std::string& id) {
   for (;;) {
-    Entry& entry = EntryOf(id);
-    if (entry.commands.empty() || entry.exclusive || entry.worker == nullptr) return;
+    const auto found = entries_.find(id);
+    if (found == entries_.end()) return;
+    Entry& entry = found->second;
+    if (entry.commands.empty() || entry.exclusive || entry.closing || entry.worker == nullptr) return;
+    if (entry.worker->is_recording()) return;  // Settle comes after it
     Command command = std::move(entry.commands.front());
     entry.commands.pop_front();
     command(entry.worker.get());
@@ -145,6 +168,7 @@ void SessionTable::OnParked(const std::string& id, const Parked& parked) {
   }
   if (!parked.may_close) return;
   entry.parked = true;
+  std::erase(parked_, id);
   parked_.push_back(id);
   CloseSome();
 }
@@ -179,12 +203,16 @@ void SessionTable::Close(const std::string& id, absl::AnyInvocable<void()> done)
       entries_.erase(id);
       done();
     }
-    if (!waiting_.empty() && open_ < options_.open_max) {
-      const std::string next = std::move(waiting_.front());
-      waiting_.pop_front();
-      OpenNow(next);
-    }
+    ServeWaiting();
+    if (stopping_) StopNext();
   });
+}
+
+void SessionTable::ServeWaiting() {
+  if (stopping_ || waiting_.empty() || open_ >= options_.open_max) return;
+  const std::string next = std::move(waiting_.front());
+  waiting_.pop_front();
+  OpenNow(next);
 }
 
 void SessionTable::SetAlarm(const std::string& id, const SessionWorker& worker) {
@@ -220,26 +248,30 @@ void SessionTable::LookAtAlarms() {
 
 void SessionTable::Stop(absl::AnyInvocable<void()> done) {
   stopping_ = true;
+  stopped_ = std::move(done);
   if (alarm_timer_.has_value()) parts_.executor.Cancel(*std::exchange(alarm_timer_, std::nullopt));
-  auto left = std::make_shared<size_t>(1);                                     // by all sessions that stop
-  auto ended = std::make_shared<absl::AnyInvocable<void()>>(std::move(done));  // likewise
-  const auto one_less = [left, ended] {
-    if (--*left == 0) (*ended)();
-  };
+  for (auto& [id, entry] : entries_) {
+    for (Command& command : std::exchange(entry.commands, {})) {
+      command(absl::UnavailableError("the runtime is stopping"));
+    }
+  }
+  for (const std::string& id : std::exchange(waiting_, {})) entries_.erase(id);
+  parts_.executor.PostResult(base::Lane::kControl, [this] { StopNext(); });
+}
+
+// Closes what can be closed; comes again when something else has ended.
+void SessionTable::StopNext() {
+  bool all = true;
   std::vector<std::string> ids;
   for (const auto& [id, entry] : entries_) {
+    all = all && entry.worker == nullptr && !entry.opening;
     if (entry.worker != nullptr && !entry.closing && !entry.exclusive) ids.push_back(id);
   }
   for (const std::string& id : ids) {
-    ++*left;
-    EntryOf(id).worker->Halt([this, id, one_less] {
-      EntryOf(id).worker->Close([this, id, one_less] {
-        EntryOf(id).worker.reset();
-        one_less();
-      });
-    });
+    EntryOf(id).exclusive = true;  // nobody else's any more
+    EntryOf(id).worker->Halt([this, id] { Close(id, [] {}); });
   }
-  parts_.executor.PostResult(base::Lane::kControl, one_less);
+  if (all && stopped_) std::exchange(stopped_, {})();
 }
 
 }  // namespace holdfast::agent::manager

@@ -72,6 +72,9 @@ class SessionTable {
   void FinishExclusive(const std::string& id);
   void Open(const std::string& id);
   void OpenNow(const std::string& id);
+  void ServeWaiting();
+  void Settle(const std::string& id);
+  void StopNext();
   void Opened(const std::string& id, std::unique_ptr<SessionFold> fold,
               base::StatusOr<std::unique_ptr<sessions::StoredSession>> session);
   void RunCommands(const std::string& id);
@@ -97,6 +100,7 @@ class SessionTable {
   std::map<std::string, Alarm> alarms_;  // of sessions that are closed and wait
   std::optional<base::TimerId> alarm_timer_;
   bool stopping_ = false;
+  absl::AnyInvocable<void()> stopped_;
 };
 
 }  // namespace holdfast::agent::manager

@@ -492,8 +492,9 @@ base::StatusOr<SessionPage> Tables::List(size_t page_size, std::string_view page
 }
 
 base::StatusOr<std::vector<std::string>> Tables::Unfinished() {
-  HF_ASSIGN_OR_RETURN(SqliteStatement list, database_->writer().Prepare(
-                                                "SELECT id FROM session WHERE state IN (2, 3) ORDER BY key"));
+  HF_ASSIGN_OR_RETURN(SqliteStatement list,
+                      database_->writer().Prepare(
+                          "SELECT id FROM session WHERE state IN (2, 3) AND archived = 0 ORDER BY key"));
   std::vector<std::string> ids;
   for (;;) {
     HF_ASSIGN_OR_RETURN(const bool more, list.Step());
@@ -564,9 +565,8 @@ base::Status Tables::VisitEvents(const FullRow& row, uint64_t after_seq, size_t 
   return {};
 }
 
-base::StatusOr<History> Tables::Load(const FullRow& row, EventFold* fold) {
+base::StatusOr<std::vector<RewindPoint>> Tables::Rewinds(const FullRow& row) {
   HF_ASSIGN_OR_RETURN(const std::vector<Segment> segments, SegmentsOf(row));
-  // Which events count is known only when the rewinds are.
   std::vector<RewindPoint> rewinds;
   HF_ASSIGN_OR_RETURN(SqliteStatement select,
                       database_->writer().Prepare("SELECT seq, body FROM event WHERE session = ?1 AND seq "
@@ -589,6 +589,24 @@ base::StatusOr<History> Tables::Load(const FullRow& row, EventFold* fold) {
     }
     HF_RETURN_IF_ERROR(select.Finish());
   }
+  return rewinds;
+}
+
+base::Status Tables::CheckRewind(const FullRow& row, uint64_t to_seq) {
+  HF_ASSIGN_OR_RETURN(const std::vector<RewindPoint> rewinds, Rewinds(row));
+  const std::vector<EventRange> live = LiveHistory(rewinds, row.row.last_seq);
+  const bool counts = std::any_of(live.begin(), live.end(), [to_seq](const EventRange& range) {
+    return range.first <= to_seq && to_seq <= range.last;
+  });
+  if (counts) return {};
+  return base::InvalidArgument("session " + row.row.id + " cannot go back to event " +
+                               std::to_string(to_seq) + ": there is none that counts");
+}
+
+base::StatusOr<History> Tables::Load(const FullRow& row, EventFold* fold) {
+  HF_ASSIGN_OR_RETURN(const std::vector<Segment> segments, SegmentsOf(row));
+  // Which events count is known only when the rewinds are.
+  HF_ASSIGN_OR_RETURN(const std::vector<RewindPoint> rewinds, Rewinds(row));
   const std::vector<EventRange> live = LiveHistory(rewinds, row.row.last_seq);
 
   History history;

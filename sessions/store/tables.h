@@ -74,9 +74,14 @@ class Tables {
   base::StatusOr<std::vector<std::string>> Unfinished();
   base::StatusOr<std::vector<Event>> Events(const FullRow& row, uint64_t after_seq, size_t count);
   // `fold` may be null.
+  // InvalidArgument when the history cannot go back to `to_seq`: an event that does not count, or the
+  // parent's.
+  base::Status CheckRewind(const FullRow& row, uint64_t to_seq);
   base::StatusOr<History> Load(const FullRow& row, EventFold* fold);
 
  private:
+  base::StatusOr<std::vector<RewindPoint>> Rewinds(const FullRow& row);
+
   // Told an event, and its body as it is stored.
   using Visit = absl::FunctionRef<base::Status(Event event, std::span<const std::byte> body)>;
 

@@ -298,6 +298,96 @@ TEST(SessionManagerTest, WhatHasLeftTheWindowIsRecalled) {
   EXPECT_THAT(found, HasSubstr("swordfish"));
 }
 
+TEST(SessionManagerTest, ARewindToNowhereIsRefusedAndTheSessionGoesOn) {
+  ManagerWorld world(Lines(1));
+  ASSERT_TRUE(world.Boot());
+  ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile(), .message = "go"}).ok());
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
+  const auto rewind = [&](uint64_t seq) {
+    return world.Ask<int>([&](auto done) {
+      world.manager().Rewind("s", seq, [done = std::move(done)](const base::Status& status) mutable {
+        status.ok() ? done(1) : done(status);
+      });
+    });
+  };
+  EXPECT_TRUE(absl::IsInvalidArgument(rewind(0).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(rewind(999'999).status()));
+  world.Kill();
+  ASSERT_TRUE(world.Boot());
+  ASSERT_TRUE(world.Send("s", {.text = "more"}).ok());
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
+  EXPECT_EQ(world.Status("s")->row.state, SessionState::kIdle) << world.Status("s")->row.reason;
+}
+
+TEST(SessionManagerTest, WithNothingToDoItRests) {
+  ManagerWorld world(Lines(1));
+  ASSERT_TRUE(world.Boot());
+  ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile()}).ok());
+  ASSERT_TRUE(world.Ask<uint64_t>([&](auto done) { world.manager().Resume("s", std::move(done)); }).ok());
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
+}
+
+// Asked at any moment, also while the checks of the old goal run: what they gave is not the new goal's.
+TEST(SessionManagerTest, AnotherGoalIsJudgedByItsOwnChecks) {
+  for (size_t after = 20; after < 400; after += 20) {
+    SCOPED_TRACE(after);
+    ManagerWorld world(Lines(3));
+    ASSERT_TRUE(world.Boot());
+    ASSERT_TRUE(
+        world.Create(WithGoal("write", {{.command = "has f line 1"}, {.command = "has f line 2"}})).ok());
+    size_t tasks = after;
+    world.RunUntil([&tasks] { return tasks-- == 0; });
+    const GoalSet other{.text = "another", .checks = {{.command = "has g nothing"}}, .budgets = {.calls = 6}};
+    ASSERT_TRUE(
+        world.Ask<uint64_t>([&](auto done) { world.manager().SetGoal("s", other, std::move(done)); }).ok());
+    ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
+    EXPECT_EQ(world.Status("s")->goal_state, GoalState::kPaused) << world.Status("s")->row.reason;
+  }
+}
+
+// Two at a time, asked in one breath: each acts once, and nothing contradicts the log.
+TEST(SessionManagerTest, WhatIsAskedAtOnceIsDoneInTurn) {
+  ManagerWorld world(Lines(2));
+  ASSERT_TRUE(world.Boot());
+  ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile(), .message = "go"}).ok());
+  std::vector<base::StatusOr<uint64_t>> answers;
+  const auto keep = [&answers](base::StatusOr<uint64_t> seq) { answers.push_back(std::move(seq)); };
+  world.manager().Send("s", {.request_id = "r", .text = "more"}, keep);
+  world.manager().Send("s", {.request_id = "r", .text = "more"}, keep);
+  world.manager().Pause("s", keep);
+  world.manager().Resume("s", keep);
+  world.manager().Resume("s", keep);
+  world.RunUntil([&answers] { return answers.size() == 5; });
+  ASSERT_EQ(answers.size(), 5u);
+  for (const auto& answer : answers) EXPECT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(*answers[0], *answers[1]);
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
+  EXPECT_EQ(world.Status("s")->row.state, SessionState::kIdle) << world.Status("s")->row.reason;
+}
+
+// Stopped at any moment, it answers, and goes on at the next start.
+TEST(SessionManagerTest, AStopAlwaysEnds) {
+  for (size_t after = 0; after < 300; after += 25) {
+    SCOPED_TRACE(after);
+    ManagerWorld world(Lines(4));
+    ASSERT_TRUE(world.Boot());
+    ASSERT_TRUE(world.Create(WithGoal("write", {{.command = "has f line 4"}})).ok());
+    size_t tasks = after;
+    world.RunUntil([&tasks] { return tasks-- == 0; });
+    world.manager().Pause("s", [](const base::StatusOr<uint64_t>&) {});
+    world.manager().Resume("s", [](const base::StatusOr<uint64_t>&) {});
+    bool stopped = false;
+    world.manager().Stop([&stopped] { stopped = true; });
+    ASSERT_TRUE(world.RunUntil([&stopped] { return stopped; }));
+    ASSERT_TRUE(world.Boot());
+    if (world.Status("s")->row.state == SessionState::kPaused) {
+      ASSERT_TRUE(world.Ask<uint64_t>([&](auto done) { world.manager().Resume("s", std::move(done)); }).ok());
+    }
+    ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
+    EXPECT_EQ(world.Status("s")->goal_state, GoalState::kSucceeded) << world.Status("s")->row.reason;
+  }
+}
+
 TEST(SessionManagerTest, RequestsActOnce) {
   ManagerWorld world(Lines(1));
   ASSERT_TRUE(world.Boot());
