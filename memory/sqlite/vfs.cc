@@ -32,7 +32,7 @@ struct VfsFile {
     std::shared_ptr<SharedFile> shared;  // shared_ptr: see Vfs::Share
     bool is_wal;
     bool read_only;
-    bool name_is_new;  // the next sync has to save the name too
+    bool name_synced;  // this process has saved the name too
     uint64_t inode;
     int lock = SQLITE_LOCK_NONE;
     bool uses_shm = false;
@@ -97,9 +97,11 @@ base::Status SyncState(VfsFile::State& f, bool data_only) {
       return base::Internal(f.path + ": replaced by another program while it was open");
   }
   HF_RETURN_IF_ERROR(data_only ? f.file->DataSync() : f.file->Sync());
-  if (!f.name_is_new) return absl::OkStatus();
+  // Whoever made the file may have died before its name was on the disk, so the first sync of each process sees
+  // to it.
+  if (f.name_synced) return absl::OkStatus();
   HF_RETURN_IF_ERROR(f.vfs->fs().SyncDirectory(base::ParentDirectory(f.path)));
-  f.name_is_new = false;
+  f.name_synced = true;
   return absl::OkStatus();
 }
 
@@ -278,7 +280,6 @@ base::OpenMode ModeOf(int flags) {
 }
 
 base::StatusOr<VfsFile::State*> OpenState(Vfs& vfs, const std::string& path, int flags) {
-  const bool is_new = absl::IsNotFound(vfs.fs().Stat(path).status());
   HF_ASSIGN_OR_RETURN(auto file, vfs.fs().Open(path, ModeOf(flags)));
   HF_ASSIGN_OR_RETURN(const base::FileStat stat, vfs.fs().Stat(path));
   return new VfsFile::State{.vfs = &vfs,
@@ -287,7 +288,7 @@ base::StatusOr<VfsFile::State*> OpenState(Vfs& vfs, const std::string& path, int
                             .shared = vfs.Share(path),
                             .is_wal = (flags & SQLITE_OPEN_WAL) != 0,
                             .read_only = (flags & SQLITE_OPEN_READONLY) != 0,
-                            .name_is_new = is_new,
+                            .name_synced = false,
                             .inode = stat.inode};
 }
 

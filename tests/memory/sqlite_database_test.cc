@@ -51,6 +51,20 @@ TEST_F(SqliteDatabaseTest, CommittedTransactionsSurviveACrashAndOthersDoNot) {
   EXPECT_EQ(*world_.All(), (Pairs{{1, "one"}}));
 }
 
+// Killed between making the WAL and its first sync: the file is there, and its name is not on the disk.
+TEST_F(SqliteDatabaseTest, AWalWhoseMakerDiedIsKeptWithWhatIsAcknowledged) {
+  world_.database.reset();
+  if (world_.fs.Stat("/data/record.db-wal").ok()) {
+    ASSERT_TRUE(world_.fs.Remove("/data/record.db-wal").ok());
+  }
+  ASSERT_TRUE(world_.fs.SyncDirectory("/data").ok());
+  ASSERT_TRUE(world_.fs.Open("/data/record.db-wal", base::OpenMode::kCreateNew).ok());
+  ASSERT_TRUE(world_.Open().ok());
+  ASSERT_TRUE(world_.Put(1, "one").ok());
+  ASSERT_TRUE(world_.CrashAndOpen().ok());
+  EXPECT_EQ(*world_.All(), (Pairs{{1, "one"}}));
+}
+
 TEST_F(SqliteDatabaseTest, Settings) {
   EXPECT_EQ(*One("SELECT journal_mode FROM pragma_journal_mode"), "wal");
   EXPECT_EQ(*One("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous"), "2");
