@@ -97,8 +97,8 @@ base::Status SyncState(VfsFile::State& f, bool data_only) {
       return base::Internal(f.path + ": replaced by another program while it was open");
   }
   HF_RETURN_IF_ERROR(data_only ? f.file->DataSync() : f.file->Sync());
-  // Whoever made the file may have died before its name was on the disk, so the first sync of each process sees
-  // to it.
+  // Whoever made the file may have died before its name was on the disk, so the first sync of each process
+  // sees to it.
   if (f.name_synced) return absl::OkStatus();
   HF_RETURN_IF_ERROR(f.vfs->fs().SyncDirectory(base::ParentDirectory(f.path)));
   f.name_synced = true;
