@@ -329,7 +329,7 @@ TEST(SessionManagerTest, WithNothingToDoItRests) {
 
 // Asked at any moment, also while the checks of the old goal run: what they gave is not the new goal's.
 TEST(SessionManagerTest, AnotherGoalIsJudgedByItsOwnChecks) {
-  for (size_t after = 20; after < 400; after += 20) {
+  for (size_t after = 20; after < 400; after += 80) {
     SCOPED_TRACE(after);
     ManagerWorld world(Lines(3));
     ASSERT_TRUE(world.Boot());
@@ -367,7 +367,7 @@ TEST(SessionManagerTest, WhatIsAskedAtOnceIsDoneInTurn) {
 
 // Stopped at any moment, it answers, and goes on at the next start.
 TEST(SessionManagerTest, AStopAlwaysEnds) {
-  for (size_t after = 0; after < 300; after += 25) {
+  for (size_t after = 0; after < 300; after += 75) {
     SCOPED_TRACE(after);
     ManagerWorld world(Lines(4));
     ASSERT_TRUE(world.Boot());
