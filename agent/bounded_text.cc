@@ -1,5 +1,7 @@
 #include "agent/bounded_text.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace holdfast::agent {
@@ -24,6 +26,20 @@ std::string BoundedText(std::string_view text, size_t bytes_max) {
   while (!IsBorder(text, tail)) ++tail;
   return std::string(text.substr(0, head)) + "\n[... " + std::to_string(tail - head) +
          " bytes left out ...]\n" + std::string(text.substr(tail));
+}
+
+std::string OneLine(std::string_view text, size_t bytes_max) {
+  constexpr std::string_view kDots = "...";
+  size_t size = text.size();
+  if (size > bytes_max) {
+    size = bytes_max - std::min(bytes_max, kDots.size());
+    while (!IsBorder(text, size)) --size;
+  }
+  std::string line(text.substr(0, size));
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7F; }, ' ');
+  if (size < text.size()) line += kDots;
+  return line;
 }
 
 }  // namespace holdfast::agent

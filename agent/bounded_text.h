@@ -14,4 +14,8 @@ inline constexpr size_t kBoundedTextBytesMin = 128;
 // as go in with a mark between them that says how many bytes are left out. UTF-8 stays whole.
 std::string BoundedText(std::string_view text, size_t bytes_max);
 
+// The beginning of `text` on one line, for people: control characters are blanks, and what goes beyond
+// `bytes_max` is three dots. UTF-8 stays whole.
+std::string OneLine(std::string_view text, size_t bytes_max);
+
 }  // namespace holdfast::agent

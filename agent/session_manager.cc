@@ -463,7 +463,7 @@ void SessionManager::Impl::Status(std::string id, Got<SessionStatus> done) {
                          .epoch = facts.tokens().epoch(),
                          .said = (*got)->LastSaid()};
     for (const auto& [call, pending] : facts.pending_approvals()) {
-      status.questions.push_back({.call = call, .action = pending.action});
+      status.questions.push_back({.call = call, .action = pending.action, .question = pending.question});
     }
     store_.Get(id, [status = std::move(status),
                     done = std::move(done)](base::StatusOr<sessions::SessionRow> row) mutable {

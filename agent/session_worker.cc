@@ -153,7 +153,6 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   bool halt_ = false;
   bool interrupted_ = false;
   absl::AnyInvocable<void()> halted_;
-  absl::AnyInvocable<void()> closed_;
 
   std::unique_ptr<SessionFiles> files_;
   bool found_running_ = false;  // when it was opened
@@ -595,6 +594,7 @@ void SessionWorker::Impl::BeginWait() {
     busy_ = true;
     return StateOfFile(*files_, parts_.executor, wait.file, [this](std::string state) {
       busy_ = false;
+      if (adding_ > 0 || !agent().wait().has_value()) return Next();  // it may be over
       WaitSet looked = *agent().wait();
       looked.file_state = std::move(state);
       Record({Encode(looked)});
@@ -629,6 +629,7 @@ void SessionWorker::Impl::LookAtFile() {
   StateOfFile(*files_, parts_.executor, agent().wait()->file, [this](const std::string& state) {
     busy_ = false;
     watch_.Looked(parts_.clock);
+    if (adding_ > 0) return;  // what is being said may end the wait; Next comes after it
     if (agent().wait().has_value() && state != agent().wait()->file_state) return EndWait("file");
     Next();
   });

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "agent/agent_event.h"
+#include "agent/bounded_text.h"
 #include "agent/call_record.h"
 #include "agent/feeding.h"
 #include "base/check.h"
@@ -30,6 +31,12 @@ sessions::CallEffect EffectOf(tools::Effect effect) {
 
 tools::ToolResult Refused(std::string text) {
   return {.status = tools::ToolStatus::kDenied, .text = std::move(text)};
+}
+
+// For a person, who sees nothing else of the call.
+std::string QuestionAbout(const tools::Prepared& call) {
+  constexpr size_t kArgumentBytesMax = 400;
+  return call.tool_id + " " + OneLine(call.arguments, kArgumentBytesMax) + ": " + call.verdict.reason;
 }
 
 }  // namespace
@@ -353,7 +360,7 @@ bool TurnLoop::Impl::AskFor(std::vector<Call>& calls) {
       waits = true;
       if (facts().pending_approvals().contains(call.id)) continue;
       bodies.push_back(sessions::ApprovalRequested{
-          .call = call.id, .action = call.prepared.action, .question = call.prepared.verdict.reason});
+          .call = call.id, .action = call.prepared.action, .question = QuestionAbout(call.prepared)});
     }
   }
   if (!waits) return false;

@@ -180,8 +180,8 @@ void Summarise(const SessionStatus& status, const std::string& resume) {
     std::printf("paused: %s; go on with: %s\n", status.row.reason.c_str(), resume.c_str());
   }
   for (const sessions::ApprovalRequested& question : status.questions) {
-    std::printf("call %s waits for an answer: %s --allow %s, or --deny\n", question.call.c_str(),
-                resume.c_str(), question.call.c_str());
+    std::printf("call %s waits for an answer:\n  %s\n  %s --allow %s, or --deny\n", question.call.c_str(),
+                question.question.c_str(), resume.c_str(), question.call.c_str());
   }
 }
 

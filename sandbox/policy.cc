@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <concepts>
 #include <string_view>
+
+#include "base/coding.h"
 
 namespace holdfast::sandbox {
 namespace {
@@ -160,6 +163,44 @@ void AddLine(std::string& text, std::string_view field, std::string_view value) 
   text += '\n';
 }
 
+// One encoding of a policy; a list begins with its length, so that nothing can be read in two ways.
+class Canonical {
+ public:
+  template <class... Values>
+  void Add(const Values&... values) {
+    (Put(values), ...);
+  }
+  base::Sha256Digest Digest() const { return base::Sha256Of(base::AsBytes(text_)); }
+
+ private:
+  void Put(const std::string& text) { base::PutLengthPrefixed(text_, text); }
+  void Put(std::integral auto value) { base::PutFixed64(text_, static_cast<uint64_t>(value)); }
+  template <class T>
+  requires std::is_enum_v<T>
+  void Put(T value) { base::PutFixed64(text_, static_cast<uint64_t>(value)); }
+  void Put(const std::pair<std::string, std::string>& pair) { Add(pair.first, pair.second); }
+  template <class T>
+  void Put(const std::vector<T>& list) {
+    base::PutFixed64(text_, list.size());
+    for (const T& item : list) Put(item);
+  }
+  // The names of all fields: one that is added and not named here does not compile.
+  void Put(const WorkspacePolicy& policy) {
+    const auto& [host, inside, mode, layer] = policy;
+    Add(host, inside, mode, layer);
+  }
+  void Put(const ExtraMount& mount) {
+    const auto& [host, inside, access, required] = mount;
+    Add(host, inside, access, required);
+  }
+  void Put(const Limits& limits) {
+    const auto& [wall, idle, cpu, memory, processes, files, file_bytes, disk, inodes, output, grace] = limits;
+    Add(wall, idle, cpu, memory, processes, files, file_bytes, disk, inodes, output, grace);
+  }
+
+  std::string text_;
+};
+
 }  // namespace
 
 std::vector<std::string> Policy::DefaultSystemRoots() {
@@ -241,6 +282,19 @@ std::string Describe(const Policy& policy) {
   for (const auto& [name, value] : policy.set_environment) AddLine(text, "variable set", name);
   for (const std::string_view name : LayerNames(policy.required_layers)) AddLine(text, "required", name);
   return text;
+}
+
+base::Sha256Digest DigestOf(const Policy& policy) {
+  // As in Canonical: all fields.
+  const auto& [workspace, backend, network, debugging, unix_sockets, system_roots, mounts, protected_paths,
+               tmp_bytes, tmp_inodes, shm_bytes, home_bytes, pass_environment, set_environment, limits,
+               required_layers, use_cgroups, use_landlock, setup_ms_max] = policy;
+  Canonical canonical;
+  canonical.Add(std::string("holdfast sandbox policy 1"), workspace, backend, network, debugging,
+                unix_sockets, system_roots, mounts, protected_paths, tmp_bytes, tmp_inodes, shm_bytes,
+                home_bytes, pass_environment, set_environment, limits, required_layers, use_cgroups,
+                use_landlock, setup_ms_max);
+  return canonical.Digest();
 }
 
 std::vector<std::pair<std::string, std::string>> BaseEnvironment(bool terminal) {

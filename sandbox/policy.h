@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/hash.h"
 #include "base/status.h"
 #include "sandbox/limits.h"
 #include "sandbox/outcome.h"
@@ -108,6 +109,11 @@ inline bool IsContained(const Policy& policy) { return WhyNotContained(policy).e
 // The policy for people and for the log: one line a field, in a fixed order. Holds the names of variables,
 // never their values.
 std::string Describe(const Policy& policy);
+
+// Names all that the policy says, the values of set_environment among it: two policies have one digest only
+// if they are the same, field by field and in the same order. What was allowed under one is not under
+// another. Of pass_environment the names alone: what the runtime's own environment holds is not the policy's.
+base::Sha256Digest DigestOf(const Policy& policy);
 
 // PATH, HOME, USER, LOGNAME, SHELL, LANG, TMPDIR, TERM: the same on every machine.
 std::vector<std::pair<std::string, std::string>> BaseEnvironment(bool terminal);

@@ -15,6 +15,7 @@ namespace holdfast::server {
 namespace {
 
 constexpr char kChatTemplate[] = "v4-0731/1";
+constexpr char kChatVersion[] = "v4-0731";
 constexpr size_t kTokenizerBytesMax = size_t{64} << 20;
 constexpr int64_t kTurnTokensMax = 16384;
 constexpr int64_t kReminderTokens = 16384;
@@ -133,6 +134,7 @@ base::Status Runtime::OpenAgent(RuntimeOptions& options) {
       .add_tools = tools::AddBuiltInTools,
       .dialogue = [this](const agent::ProfileSet& profile) { return DialogueOf(profile); },
       .spill = spill_.get(),
+      .sandbox_hash = sandbox::DigestOf(options.policy),
       .history = history_.get(),
       .tokenizer = tokenizer_.get()};
   manager_ = std::make_unique<agent::SessionManager>(parts, *store_, base::RealEntropy(), options.manager,
@@ -141,6 +143,11 @@ base::Status Runtime::OpenAgent(RuntimeOptions& options) {
 }
 
 base::StatusOr<const agent::Dialogue*> Runtime::DialogueOf(const agent::ProfileSet& profile) {
+  if (profile.version != kChatVersion) {
+    return base::FailedPrecondition("the session speaks chat format `" + profile.version +
+                                    "`, and this version of Holdfast renders `" + kChatVersion +
+                                    "` alone: go on with a version that renders it, or begin a new session");
+  }
   agent::DialogueOptions options{
       .mode = profile.mode == "thinking" ? model::ThinkingMode::kThinking : model::ThinkingMode::kChat,
       .effort = profile.effort,
@@ -165,7 +172,7 @@ base::StatusOr<agent::ProfileSet> Runtime::MakeProfile(std::string_view name, co
   HF_ASSIGN_OR_RETURN(const tools::Profile profile, tools::Profile::Load(name));
   agent::ProfileSet set{.profile = profile.id,
                         .mode = profile.thinking_mode,
-                        .version = "v4-0731",
+                        .version = kChatVersion,
                         .system = profile.system,
                         .tools = profile.tools,
                         .temperature = profile.temperature,

@@ -129,7 +129,9 @@ void SessionFacts::Take(const Event& event, const CallOutcome& outcome) {
 }
 
 void SessionFacts::Take(const Event& event, const ApprovalRequested& request) {
-  pending_approvals_.emplace(request.call, PendingApproval{.seq = event.seq, .action = request.action});
+  pending_approvals_.emplace(
+      request.call,
+      PendingApproval{.seq = event.seq, .action = request.action, .question = request.question});
 }
 
 void SessionFacts::Take(const Event& event, const ApprovalResolved& answer) {

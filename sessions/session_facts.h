@@ -27,6 +27,7 @@ struct OpenCall {
 struct PendingApproval {
   uint64_t seq = 0;
   base::Sha256Digest action = {};
+  std::string question;
 };
 
 class SessionFacts {

@@ -250,10 +250,10 @@ void SessionTable::Stop(absl::AnyInvocable<void()> done) {
   stopping_ = true;
   stopped_ = std::move(done);
   if (alarm_timer_.has_value()) parts_.executor.Cancel(*std::exchange(alarm_timer_, std::nullopt));
+  const base::Status refusal = absl::UnavailableError("the runtime is stopping");
   for (auto& [id, entry] : entries_) {
-    for (Command& command : std::exchange(entry.commands, {})) {
-      command(absl::UnavailableError("the runtime is stopping"));
-    }
+    for (Command& command : std::exchange(entry.commands, {})) command(refusal);
+    for (Exclusive& operation : std::exchange(entry.exclusives, {})) operation(refusal, [] {});
   }
   for (const std::string& id : std::exchange(waiting_, {})) entries_.erase(id);
   parts_.executor.PostResult(base::Lane::kControl, [this] { StopNext(); });

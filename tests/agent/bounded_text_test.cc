@@ -39,5 +39,13 @@ TEST(BoundedTextTest, BytesThatAreNoTextAreCutToo) {
   EXPECT_LE(bounded.size(), 128u);
 }
 
+TEST(BoundedTextTest, OneLineIsOneAndKeepsCharactersWhole) {
+  EXPECT_EQ(OneLine("a\nb\x1B[1m", 100), "a b [1m");
+  EXPECT_EQ(OneLine("abcdef", 6), "abcdef");
+  EXPECT_EQ(OneLine("abcdefg", 6), "abc...");
+  EXPECT_EQ(OneLine("\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC", 8), "\xE2\x82\xAC...");
+  EXPECT_EQ(OneLine(std::string(9, '\x80'), 8), "...");
+}
+
 }  // namespace
 }  // namespace holdfast::agent

@@ -23,8 +23,9 @@ using sessions::SessionState;
 
 class SimFiles final : public SessionFiles {
  public:
-  SimFiles(base::Executor& executor, base::Clock& clock, SimWorldDisk& disk, std::string directory)
-      : executor_(executor), clock_(clock), disk_(disk), directory_(std::move(directory)) {
+  SimFiles(base::Executor& executor, base::Clock& clock, SimWorldDisk& disk, workspace::Tree& watched,
+           std::string directory)
+      : executor_(executor), clock_(clock), disk_(disk), watched_(watched), directory_(std::move(directory)) {
     SimLayer& layer = disk_.layers[directory_];
     if (layer.opened && layer.same_boot) found_ = Store(layer.files);
     if (!layer.same_boot) layer.files.clear();
@@ -39,7 +40,7 @@ class SimFiles final : public SessionFiles {
   }
   // The directory stands for the context's files: tools of the simulation look it up.
   tools::ToolContext context() override {
-    return {.executor = &executor_, .clock = &clock_, .inside = directory_};
+    return {.executor = &executor_, .clock = &clock_, .files = &watched_, .inside = directory_};
   }
   const std::optional<base::Sha256Digest>& found() const override { return found_; }
   void Restore(std::optional<base::Sha256Digest> manifest, Ended done) override {
@@ -106,6 +107,7 @@ class SimFiles final : public SessionFiles {
   base::Executor& executor_;
   base::Clock& clock_;
   SimWorldDisk& disk_;
+  workspace::Tree& watched_;
   const std::string directory_;
   base::Sha256Digest current_ = {};
   std::optional<base::Sha256Digest> found_;
@@ -113,23 +115,24 @@ class SimFiles final : public SessionFiles {
 
 class SimOpener final : public FilesOpener {
  public:
-  SimOpener(base::Executor& executor, base::Clock& clock, SimWorldDisk& disk)
-      : executor_(executor), clock_(clock), disk_(disk) {}
+  SimOpener(base::Executor& executor, base::Clock& clock, SimWorldDisk& disk, workspace::Tree& watched)
+      : executor_(executor), clock_(clock), disk_(disk), watched_(watched) {}
   void Open(FilesSpec spec, Opened done) override {
-    executor_.PostResult(base::Lane::kTools,
-                         [this, spec = std::move(spec), done = std::move(done)]() mutable {
-                           auto files = std::make_unique<SimFiles>(executor_, clock_, disk_, spec.directory);
-                           executor_.PostResult(base::Lane::kControl,
-                                                [files = std::move(files), done = std::move(done)]() mutable {
-                                                  done(std::unique_ptr<SessionFiles>(std::move(files)));
-                                                });
-                         });
+    executor_.PostResult(
+        base::Lane::kTools, [this, spec = std::move(spec), done = std::move(done)]() mutable {
+          auto files = std::make_unique<SimFiles>(executor_, clock_, disk_, watched_, spec.directory);
+          executor_.PostResult(base::Lane::kControl,
+                               [files = std::move(files), done = std::move(done)]() mutable {
+                                 done(std::unique_ptr<SessionFiles>(std::move(files)));
+                               });
+        });
   }
 
  private:
   base::Executor& executor_;
   base::Clock& clock_;
   SimWorldDisk& disk_;
+  workspace::Tree& watched_;
 };
 
 // --- Tools
@@ -334,7 +337,7 @@ bool ManagerWorld::Boot() {
   p.kv = *std::move(kv);
   p.scheduler = std::make_unique<sessions::Scheduler>(*p.executor, clock, ChaosModel::Get().engine(),
                                                       *p.kv->cache, nullptr);
-  p.opener = std::make_unique<SimOpener>(*p.executor, clock, disk);
+  p.opener = std::make_unique<SimOpener>(*p.executor, clock, disk, watched);
   const WorkerParts parts{
       .executor = *p.executor,
       .clock = clock,

@@ -20,6 +20,7 @@
 #include "tests/support/sim_clock.h"
 #include "tests/support/sim_executor.h"
 #include "tests/support/sim_file_system.h"
+#include "tests/support/sim_tree.h"
 #include "tools/registry.h"
 
 namespace holdfast::agent {
@@ -94,6 +95,7 @@ class ManagerWorld {
   SimWorldDisk disk;
   test::SimClock clock;
   test::SimFileSystem fs;
+  test::SimTree watched{clock};  // what waits for files look at
 
  private:
   struct Process;

@@ -17,6 +17,7 @@ namespace {
 using sessions::InputKind;
 using sessions::SessionState;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr int64_t kHourNs = 3600 * base::kNsPerSecond;
 
@@ -199,6 +200,7 @@ TEST(SessionManagerTest, AnApprovalIsForOneCallAlsoAfterAKill) {
   ASSERT_TRUE(world.Boot());
   auto status = world.Status("s");
   ASSERT_EQ(status->questions.size(), 1u);
+  EXPECT_THAT(status->questions[0].question, testing::StartsWith(R"(send@1 {"path":"x"}: )"));
   sessions::ApprovalResolved answer{.call = status->questions[0].call,
                                     .action = status->questions[0].action,
                                     .allowed = true,
@@ -385,6 +387,57 @@ TEST(SessionManagerTest, AStopAlwaysEnds) {
     }
     ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
     EXPECT_EQ(world.Status("s")->goal_state, GoalState::kSucceeded) << world.Status("s")->row.reason;
+  }
+}
+
+// Who has the session to himself, and who waits for it.
+TEST(SessionManagerTest, WhoWaitsForASessionAtAStopIsAnswered) {
+  ManagerWorld world(Lines(4));
+  ASSERT_TRUE(world.Boot());
+  ASSERT_TRUE(world.Create(WithGoal("write", {{.command = "has f line 4"}})).ok());
+  std::vector<base::StatusOr<uint64_t>> answers;
+  const auto keep = [&answers](base::StatusOr<uint64_t> seq) { answers.push_back(std::move(seq)); };
+  for (int i = 0; i < 3; ++i) world.manager().Pause("s", keep);
+  bool stopped = false;
+  world.manager().Stop([&stopped] { stopped = true; });
+  ASSERT_TRUE(world.RunUntil([&stopped] { return stopped; }));
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_TRUE(answers.back().ok() || absl::IsUnavailable(answers.back().status()));
+  int refused = 0;
+  for (const auto& answer : answers) refused += absl::IsUnavailable(answer.status()) ? 1 : 0;
+  EXPECT_GE(refused, 2);
+}
+
+// Said while the file that is waited for is looked at, and has changed: the wait ends once.
+TEST(SessionManagerTest, AWaitIsEndedOnceThoughTheFileChangesMeanwhile) {
+  for (size_t after = 0; after < 6; ++after) {
+    SCOPED_TRACE(after);
+    ManagerWorld world([](const std::string& told) -> Reply {
+      if (Has(told, "wait for it")) return {.calls = {{"wait", R"({"file": "f", "seconds": 3600})"}}};
+      return {.text = "ok"};
+    });
+    ASSERT_TRUE(world.Boot());
+    ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile(), .message = "wait for it"}).ok());
+    ASSERT_TRUE(world.RunUntilState("s", {SessionState::kWaiting}));
+    world.RunFor(3 * base::kNsPerSecond);
+    ASSERT_TRUE(world.watched.CreateFile("f", 0644).ok());
+    // The next look, and some tasks of it.
+    world.clock.Advance(base::kNsPerSecond);
+    size_t tasks = after;
+    world.RunUntil([&tasks] { return tasks-- == 0; });
+    const auto said = world.Ask<uint64_t>([&](auto done) {
+      world.manager().SetGoal("s", {.text = "x", .budgets = {.tokens = 0}}, std::move(done));
+    });
+    ASSERT_TRUE(said.ok()) << said.status();
+    ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
+    int ended = 0;
+    for (const sessions::Event& event : world.Events("s")) {
+      const auto* timer = std::get_if<sessions::TimerEnded>(&event.body);
+      ended += timer != nullptr && timer->timer == "wait" ? 1 : 0;
+    }
+    EXPECT_EQ(ended, 1);
+    EXPECT_EQ(AgentBodies<WaitEnded>(world.Events("s")).size(), 1u);
+    EXPECT_THAT(world.Status("s")->row.reason, Not(HasSubstr("STORAGE")));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -143,6 +144,79 @@ TEST(PolicyTest, DescriptionHoldsNoValueOfAVariable) {
   const std::string text = Describe(policy);
   EXPECT_THAT(text, HasSubstr("variable set: HF_KEY\n"));
   EXPECT_THAT(text, Not(HasSubstr("hunter2")));
+}
+
+TEST(PolicyTest, EveryFieldMovesTheDigest) {
+  const auto base = [] {
+    Policy policy = Good();
+    policy.mounts = {{.host = "/m", .inside = "/n"}};
+    policy.set_environment = {{"A", "1"}};
+    return policy;
+  };
+  const std::vector<std::function<void(Policy&)>> changes = {
+      [](Policy&) {},
+      [](Policy& p) { p.workspace.host += "x"; },
+      [](Policy& p) { p.workspace.inside += "x"; },
+      [](Policy& p) { p.workspace.mode = WorkspaceMode::kDirect; },
+      [](Policy& p) { p.workspace.layer += "x"; },
+      [](Policy& p) { p.backend = Backend::kBubblewrap; },
+      [](Policy& p) { p.network = Network::kHost; },
+      [](Policy& p) { p.debugging = Debugging::kAllowed; },
+      [](Policy& p) { p.unix_sockets = UnixSockets::kRefused; },
+      [](Policy& p) { p.system_roots.pop_back(); },
+      [](Policy& p) { p.mounts[0].host += "x"; },
+      [](Policy& p) { p.mounts[0].inside += "x"; },
+      [](Policy& p) { p.mounts[0].access = Access::kReadWrite; },
+      [](Policy& p) { p.mounts[0].required = false; },
+      [](Policy& p) { p.mounts.push_back({.host = "/o"}); },
+      [](Policy& p) { p.protected_paths.pop_back(); },
+      [](Policy& p) { ++p.tmp_bytes; },
+      [](Policy& p) { ++p.tmp_inodes; },
+      [](Policy& p) { ++p.shm_bytes; },
+      [](Policy& p) { ++p.home_bytes; },
+      [](Policy& p) { p.pass_environment.emplace_back("EDITOR"); },
+      [](Policy& p) { p.set_environment[0].first = "B"; },
+      [](Policy& p) { p.set_environment[0].second = "2"; },
+      [](Policy& p) { p.set_environment.emplace_back("C", "3"); },
+      [](Policy& p) { ++p.limits.wall_ms; },
+      [](Policy& p) { ++p.limits.idle_ms; },
+      [](Policy& p) { ++p.limits.cpu_ms; },
+      [](Policy& p) { ++p.limits.memory_bytes; },
+      [](Policy& p) { ++p.limits.processes; },
+      [](Policy& p) { ++p.limits.open_files; },
+      [](Policy& p) { ++p.limits.file_bytes; },
+      [](Policy& p) { ++p.limits.disk_bytes; },
+      [](Policy& p) { ++p.limits.disk_inodes; },
+      [](Policy& p) { ++p.limits.output_bytes; },
+      [](Policy& p) { ++p.limits.kill_grace_ms; },
+      [](Policy& p) { p.required_layers |= Bit(Layer::kOverlay); },
+      [](Policy& p) { p.use_cgroups = false; },
+      [](Policy& p) { p.use_landlock = false; },
+      [](Policy& p) { ++p.setup_ms_max; },
+  };
+  std::set<base::Sha256Digest> digests;
+  for (const auto& change : changes) {
+    Policy policy = base();
+    change(policy);
+    digests.insert(DigestOf(policy));
+  }
+  EXPECT_EQ(digests.size(), changes.size());
+  EXPECT_EQ(DigestOf(base()), DigestOf(base()));
+}
+
+// One list's end is not another's beginning.
+TEST(PolicyTest, ADigestCannotBeReadInTwoWays) {
+  Policy one = Good();
+  Policy other = Good();
+  one.set_environment = {{"A", "1"}, {"B", "2"}};
+  other.set_environment = {{"A", "1B"}, {"", "2"}};
+  EXPECT_NE(DigestOf(one), DigestOf(other));
+  one.set_environment = other.set_environment = {};
+  one.system_roots = {"/usr", "/opt"};
+  one.protected_paths = {};
+  other.system_roots = {"/usr"};
+  other.protected_paths = {"/opt"};
+  EXPECT_NE(DigestOf(one), DigestOf(other));
 }
 
 TEST(PolicyTest, OrderDoesNotMatter) {  // 63
