@@ -6,6 +6,7 @@
 #include "nlohmann/json.hpp"
 #include "tools/commands/command_call.h"
 #include "tools/search/search_parts.h"
+#include "tools/shown_path.h"
 #include "tools/tool.h"
 #include "tools/tool_data.h"
 

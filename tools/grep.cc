@@ -10,6 +10,7 @@
 #include "tools/commands/command_call.h"
 #include "tools/search/search_parts.h"
 #include "tools/search_tools.h"
+#include "tools/shown_path.h"
 #include "tools/text/utf8.h"
 #include "tools/tool.h"
 #include "tools/tool_data.h"

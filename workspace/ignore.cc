@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "workspace/path.h"
+#include "workspace/tree.h"
 
 namespace holdfast::workspace {
 namespace {
@@ -325,6 +326,16 @@ bool IgnorePatterns::Takes(const Step& step, uint8_t byte) const {
 }
 
 // --- The files of a tree ---
+
+std::optional<std::string> TreeIgnoreSource::Read(const std::string& path, size_t bytes_max) {
+  auto content = ReadWhole(tree_, path, bytes_max);
+  if (!content.ok()) return std::nullopt;
+  return std::move(content->bytes);
+}
+
+bool TreeIgnoreSource::IsRepository(const std::string& directory) {
+  return tree_.Stat(directory.empty() ? ".git" : directory + "/.git").ok();
+}
 
 IgnoreMatcher::IgnoreMatcher(IgnoreSource& source, IgnoreLimits limits) : source_(source), limits_(limits) {
   levels_.push_back(Load("", false));

@@ -20,6 +20,8 @@
 
 namespace holdfast::workspace {
 
+class Tree;
+
 struct IgnoreLimits {
   size_t file_bytes_max = 1 << 20;    // a larger file counts as empty
   size_t patterns_max = 20'000;       // of one file; further lines are left out
@@ -92,6 +94,17 @@ class IgnoreSource {
   virtual std::optional<std::string> Read(const std::string& path, size_t bytes_max) = 0;
   // Whether there is anything called `.git` in this directory.
   virtual bool IsRepository(const std::string& directory) = 0;
+};
+
+// The files as they lie in a tree, which outlives it.
+class TreeIgnoreSource final : public IgnoreSource {
+ public:
+  explicit TreeIgnoreSource(Tree& tree) : tree_(tree) {}
+  std::optional<std::string> Read(const std::string& path, size_t bytes_max) override;
+  bool IsRepository(const std::string& directory) override;
+
+ private:
+  Tree& tree_;
 };
 
 // Answers for any path; cheapest in the order of a walk, since the files on the way to the last path are

@@ -114,12 +114,5 @@ TEST(RipgrepTest, MessagesAreCountedAndTheFirstIsTheSameInAnyOrder) {
   EXPECT_EQ(other.first(), "a: denied");
 }
 
-TEST(RipgrepTest, PathsAreShownInOneLineOfValidText) {
-  EXPECT_EQ(ShownPath("a b/ö.cc"), "a b/ö.cc");
-  EXPECT_EQ(ShownPath("a\nb\t\"\\\xFF"), "\"a\\nb\\t\\\"\\\\\\377\"");
-  EXPECT_EQ(ShownPath("\"x"), "\"\\\"x\"");
-  EXPECT_EQ(ShownPath("a\\b"), "a\\b");
-}
-
 }  // namespace
 }  // namespace holdfast::tools

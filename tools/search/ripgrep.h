@@ -157,8 +157,4 @@ void RunRipgrep(CommandCall& call, RipgrepRun run, RipgrepEnded ended);
 // "./src/a.cc" -> "src/a.cc".
 std::string_view WithoutDot(std::string_view path);
 
-// A path as it stands in a result: as it is, or when it holds control characters, a leading quote or bytes
-// that are no UTF-8, quoted as git does: "a\nb\377".
-std::string ShownPath(std::string_view path);
-
 }  // namespace holdfast::tools

@@ -14,22 +14,6 @@ namespace {
 constexpr uint64_t kIndexBytesMax = 256 << 20;
 constexpr size_t kPieceBytes = 1 << 20;
 
-class TreeSource final : public IgnoreSource {
- public:
-  explicit TreeSource(Tree& tree) : tree_(tree) {}
-  std::optional<std::string> Read(const std::string& path, size_t bytes_max) override {
-    auto content = ReadWhole(tree_, path, bytes_max);
-    if (!content.ok()) return std::nullopt;
-    return std::move(content->bytes);
-  }
-  bool IsRepository(const std::string& directory) override {
-    return tree_.Stat(directory.empty() ? ".git" : directory + "/.git").ok();
-  }
-
- private:
-  Tree& tree_;
-};
-
 Version BaseVersion(const BaseEntry* base) {
   if (base == nullptr) return {};
   switch (base->kind) {
@@ -179,7 +163,7 @@ class DirectScanner {
   const LayerParts& parts_;
   const ScanInput& in_;
   Tree& tree_;
-  TreeSource source_;
+  TreeIgnoreSource source_;
   IgnoreMatcher matcher_;
   std::map<std::string, std::optional<std::vector<std::string>>> indexes_;
   std::set<std::string> added_;

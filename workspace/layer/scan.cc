@@ -58,20 +58,6 @@ class MergedSource final : public IgnoreSource {
   Tree& lower_;
 };
 
-class OneTreeSource final : public IgnoreSource {
- public:
-  explicit OneTreeSource(Tree& tree) : tree_(tree) {}
-  std::optional<std::string> Read(const std::string& path, size_t bytes_max) override {
-    return ReadIgnoreFile(tree_, path, bytes_max);
-  }
-  bool IsRepository(const std::string& directory) override {
-    return tree_.Stat(directory.empty() ? ".git" : directory + "/.git").ok();
-  }
-
- private:
-  Tree& tree_;
-};
-
 // What an entry has to know of the directory it lies in.
 struct Above {
   VersionKind base = VersionKind::kDirectory;
@@ -128,7 +114,7 @@ class Scanner {
   const LayerParts& parts_;
   const ScanInput& in_;
   MergedSource source_;
-  OneTreeSource lower_source_;
+  TreeIgnoreSource lower_source_;
   IgnoreMatcher matcher_, lower_matcher_;
   ScanResult result_;
 };
