@@ -20,6 +20,7 @@ void AddModelSynth(CLI::App& parent, base::Status& result);
 void AddModelTokenize(CLI::App& parent, base::Status& result);
 void AddGoalResume(CLI::App& parent, base::Status& result);
 void AddGoalRun(CLI::App& parent, base::Status& result);
+void AddServe(CLI::App& parent, base::Status& result);
 void AddSessionAudit(CLI::App& parent, base::Status& result);
 void AddSessionLook(CLI::App& parent, base::Status& result);
 void AddSessionTransfer(CLI::App& parent, base::Status& result);

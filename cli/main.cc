@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
       app.add_subcommand("tools", "The tools that a model is given: list them, run them by hand.");
   tools->require_subcommand(1);
   holdfast::cli::AddTools(*tools, result);
+  holdfast::cli::AddServe(app, result);
   holdfast::cli::AddGoalRun(app, result);
   holdfast::cli::AddGoalResume(app, result);
   holdfast::cli::AddDoctor(app, result);

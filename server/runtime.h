@@ -81,6 +81,7 @@ class Runtime {
   const model::ModelConfig& config() const { return checkpoint_->config(); }
   const model::Tokenizer& tokenizer() const { return *tokenizer_; }
 
+  base::Executor& executor() { return executor_; }
   void OnControl(base::Task task) { executor_.PostResult(base::Lane::kControl, std::move(task)); }
 
   // Runs `call(done)` on the control lane and waits for what `done` is given.

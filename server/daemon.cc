@@ -1,0 +1,69 @@
+#include "server/daemon.h"
+
+#include <chrono>
+#include <utility>
+
+#include "base/clock.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/server_posix.h"
+#include "server/call_gate.h"
+#include "server/server_service.h"
+#include "server/unix_listener.h"
+
+namespace holdfast::server {
+
+base::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(DaemonOptions options) {
+  std::unique_ptr<Daemon> daemon(new Daemon);
+  daemon->socket_ =
+      options.socket.empty() ? options.runtime.directory + "/holdfast.sock" : std::move(options.socket);
+  ServerService::Facts facts{.version = std::move(options.version),
+                             .data_directory = options.runtime.directory,
+                             .model_directory = options.runtime.model,
+                             .start_utc_ms = base::RealClock().UtcNow().ns / base::kNsPerMs};
+  // The data directory has one owner: whoever opens it may take the socket.
+  HF_ASSIGN_OR_RETURN(daemon->runtime_, Runtime::Open(std::move(options.runtime)));
+  daemon->gate_ = std::make_unique<CallGate>(*daemon->runtime_);
+  daemon->server_service_ =
+      std::make_unique<ServerService>(*daemon->gate_, *daemon->runtime_, std::move(facts),
+                                      [raw = daemon.get()](int64_t ms) { raw->RequestStop(ms); });
+  HF_RETURN_IF_ERROR(daemon->Serve());
+  return daemon;
+}
+
+base::Status Daemon::Serve() {
+  grpc::ServerBuilder builder;
+  builder.RegisterService(server_service_.get());
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr) return base::Internal("gRPC does not start");
+  HF_ASSIGN_OR_RETURN(listener_, UnixListener::Listen(
+                                     socket_,
+                                     [this](base::Descriptor connection) {
+                                       grpc::AddInsecureChannelFromFd(server_.get(), connection.Release());
+                                     },
+                                     [](const std::string&) {}));
+  return {};
+}
+
+Daemon::~Daemon() {
+  listener_.reset();
+  if (gate_ != nullptr) gate_->Close();
+  if (server_ != nullptr) {
+    server_->Shutdown(std::chrono::system_clock::now() +
+                      std::chrono::milliseconds(std::max<int64_t>(stop_deadline_ms_, 0)));
+  }
+  if (runtime_ != nullptr) runtime_->Stop();
+  server_.reset();
+}
+
+void Daemon::RequestStop(int64_t deadline_ms) {
+  const std::lock_guard lock(mutex_);
+  if (stop_deadline_ms_ < 0) stop_deadline_ms_ = deadline_ms;
+  stop_wanted_.notify_all();
+}
+
+void Daemon::WaitForStop() {
+  std::unique_lock lock(mutex_);
+  stop_wanted_.wait(lock, [this] { return stop_deadline_ms_ >= 0; });
+}
+
+}  // namespace holdfast::server
