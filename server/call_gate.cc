@@ -5,17 +5,19 @@
 #include "server/grpc_status.h"
 
 namespace holdfast::server {
-namespace {
 
 base::Status Stopping() {
   return WithReason(absl::UnavailableError("the server is stopping; try again when it has started anew"),
                     "SERVER_STOPPING");
 }
 
-}  // namespace
-
 Finish::~Finish() {
   if (answer_) (*this)(Stopping());
+}
+
+void CallGate::Close() {
+  if (closed_.exchange(true)) return;
+  for (const auto& end_streams : on_close_) end_streams();
 }
 
 base::Status CallGate::Admit() const { return closed_ ? Stopping() : base::Status(); }

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "base/clock.h"
@@ -43,6 +44,9 @@ class Finish {
   absl::AnyInvocable<void(base::Status)> answer_;  // null: it has been
 };
 
+// What calls are told once the server stops: Unavailable, SERVER_STOPPING.
+base::Status Stopping();
+
 class CallGate {
  public:
   // Both outlive the gate. `on_call` may be empty.
@@ -59,12 +63,17 @@ class CallGate {
     if (on_call_) on_call_(record);
   }
 
-  // From here on calls are refused; those that have begun are answered.
-  void Close() { closed_ = true; }
+  // `end_streams` is called once, by Close on its thread: calls that would go on for long are to end soon,
+  // with Stopping(). Before the server starts; what it uses outlives the gate's Close.
+  void OnClose(std::function<void()> end_streams) { on_close_.push_back(std::move(end_streams)); }
+
+  // From here on calls are refused; short ones that have begun are answered. Later calls do nothing.
+  void Close();
 
  private:
   Runtime& runtime_;
   const std::function<void(const CallRecord&)> on_call_;
+  std::vector<std::function<void()>> on_close_;
   std::atomic<bool> closed_ = false;
 };
 

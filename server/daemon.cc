@@ -12,27 +12,41 @@
 
 namespace holdfast::server {
 
+Daemon::Daemon() = default;
+
 base::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(DaemonOptions options) {
   std::unique_ptr<Daemon> daemon(new Daemon);
   daemon->socket_ =
       options.socket.empty() ? options.runtime.directory + "/holdfast.sock" : std::move(options.socket);
-  ServerService::Facts facts{.version = std::move(options.version),
-                             .data_directory = options.runtime.directory,
-                             .model_directory = options.runtime.model,
-                             .start_utc_ms = base::RealClock().UtcNow().ns / base::kNsPerMs};
+  ServerFacts facts{.version = std::move(options.version),
+                    .data_directory = options.runtime.directory,
+                    .model_directory = options.runtime.model,
+                    .start_utc_ms = base::RealClock().UtcNow().ns / base::kNsPerMs};
+  options.runtime.on_event = [raw = daemon.get()](const std::string& session, const sessions::Event& event) {
+    raw->Tell(session, event);
+  };
   // The data directory has one owner: whoever opens it may take the socket.
   HF_ASSIGN_OR_RETURN(daemon->runtime_, Runtime::Open(std::move(options.runtime)));
   daemon->gate_ = std::make_unique<CallGate>(*daemon->runtime_);
-  daemon->server_service_ =
-      std::make_unique<ServerService>(*daemon->gate_, *daemon->runtime_, std::move(facts),
-                                      [raw = daemon.get()](int64_t ms) { raw->RequestStop(ms); });
+  daemon->AddServices(std::move(facts));
   HF_RETURN_IF_ERROR(daemon->Serve());
   return daemon;
 }
 
+// Every service of the API, made of the gate, the runtime and who is told of events. They live until no call
+// is left. One that has streams ends them when the gate closes (CallGate::OnClose).
+void Daemon::AddServices(ServerFacts facts) {
+  services_.push_back(std::make_unique<ServerService>(
+      *gate_, *runtime_, std::move(facts), [this](int64_t deadline_ms) { RequestStop(deadline_ms); }));
+}
+
+// Whoever wants to know what becomes durable in open sessions is told here, on the control lane, from before
+// the first session is taken up.
+void Daemon::Tell(const std::string& /*session*/, const sessions::Event& /*event*/) {}
+
 base::Status Daemon::Serve() {
   grpc::ServerBuilder builder;
-  builder.RegisterService(server_service_.get());
+  for (const auto& service : services_) builder.RegisterService(service.get());
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return base::Internal("gRPC does not start");
   HF_ASSIGN_OR_RETURN(listener_, UnixListener::Listen(

@@ -12,23 +12,25 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "server/runtime.h"
 
 namespace grpc {
 class Server;
-}
+class Service;
+}  // namespace grpc
 
 namespace holdfast::server {
 
 class CallGate;
-class ServerService;
 class UnixListener;
+struct ServerFacts;
 
 struct DaemonOptions {
-  RuntimeOptions runtime;
-  std::string socket;  // path of the unix socket; empty: DIR/holdfast.sock
+  RuntimeOptions runtime;  // without on_event
+  std::string socket;      // path of the unix socket; empty: DIR/holdfast.sock
   std::string version;
 };
 
@@ -44,13 +46,16 @@ class Daemon {
   const std::string& socket() const { return socket_; }
 
  private:
-  Daemon() = default;
+  Daemon();
+  void AddServices(ServerFacts facts);
+  void Tell(const std::string& session, const sessions::Event& event);
   base::Status Serve();
 
   std::string socket_;
+  // Who is told of events stands here: made before the runtime, gone after it.
   std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<CallGate> gate_;
-  std::unique_ptr<ServerService> server_service_;
+  std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<UnixListener> listener_;
 

@@ -14,7 +14,8 @@ constexpr int64_t kStopDeadlineSecondsMax = 24 * 3600;
 
 }  // namespace
 
-ServerService::ServerService(CallGate& gate, Runtime& runtime, Facts facts, std::function<void(int64_t)> stop)
+ServerService::ServerService(CallGate& gate, Runtime& runtime, ServerFacts facts,
+                             std::function<void(int64_t)> stop)
     : gate_(gate), runtime_(runtime), facts_(std::move(facts)), stop_(std::move(stop)) {}
 
 grpc::ServerUnaryReactor* ServerService::GetServerInfo(grpc::CallbackServerContext* context,

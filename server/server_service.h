@@ -10,17 +10,18 @@
 
 namespace holdfast::server {
 
+struct ServerFacts {
+  std::string version;
+  std::string data_directory;
+  std::string model_directory;
+  int64_t start_utc_ms = 0;
+};
+
 class ServerService final : public v1::ServerService::CallbackService {
  public:
-  struct Facts {
-    std::string version;
-    std::string data_directory;
-    std::string model_directory;
-    int64_t start_utc_ms = 0;
-  };
-
   // All outlive the service. `stop` asks for the end of the process, with a deadline, and returns at once.
-  ServerService(CallGate& gate, Runtime& runtime, Facts facts, std::function<void(int64_t deadline_ms)> stop);
+  ServerService(CallGate& gate, Runtime& runtime, ServerFacts facts,
+                std::function<void(int64_t deadline_ms)> stop);
 
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest* request,
@@ -32,7 +33,7 @@ class ServerService final : public v1::ServerService::CallbackService {
  private:
   CallGate& gate_;
   Runtime& runtime_;
-  const Facts facts_;
+  const ServerFacts facts_;
   const std::function<void(int64_t)> stop_;
 };
 
