@@ -8,6 +8,7 @@
 #include "grpcpp/server_posix.h"
 #include "server/call_gate.h"
 #include "server/server_service.h"
+#include "server/session_service.h"
 #include "server/unix_listener.h"
 
 namespace holdfast::server {
@@ -38,11 +39,17 @@ base::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(DaemonOptions options) {
 void Daemon::AddServices(ServerFacts facts) {
   services_.push_back(std::make_unique<ServerService>(
       *gate_, *runtime_, std::move(facts), [this](int64_t deadline_ms) { RequestStop(deadline_ms); }));
+  auto sessions = std::make_unique<SessionService>(*gate_, *runtime_);
+  session_service_ = sessions.get();
+  services_.push_back(std::move(sessions));
 }
 
 // Whoever wants to know what becomes durable in open sessions is told here, on the control lane, from before
 // the first session is taken up.
-void Daemon::Tell(const std::string& /*session*/, const sessions::Event& /*event*/) {}
+void Daemon::Tell(const std::string& session, const sessions::Event& event) {
+  // Before it is there nobody watches.
+  if (SessionService* const sessions = session_service_) sessions->OnEvent(session, event);
+}
 
 base::Status Daemon::Serve() {
   grpc::ServerBuilder builder;

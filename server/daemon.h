@@ -7,6 +7,7 @@
 // Threads: Start, WaitForStop and the destructor on one; RequestStop on any, signal handlers apart.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -25,6 +26,7 @@ class Service;
 namespace holdfast::server {
 
 class CallGate;
+class SessionService;
 class UnixListener;
 struct ServerFacts;
 
@@ -56,6 +58,7 @@ class Daemon {
   std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<CallGate> gate_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
+  std::atomic<SessionService*> session_service_ = nullptr;  // one of them, once it is there
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<UnixListener> listener_;
 
