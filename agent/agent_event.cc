@@ -81,6 +81,10 @@ void Walk(Io& io, Applied& b) {
   io("applied", b.applied), io("conflicts", b.conflicts), io("refused", b.refused), io("text", b.text);
   io("request_id", b.request_id);
 }
+template <class Io>
+void Walk(Io& io, DisplayNameSet& b) {
+  io("name", b.name);
+}
 
 // Any walker, for the test of what has fields.
 struct Field {

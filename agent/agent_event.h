@@ -172,9 +172,16 @@ struct Applied {
   bool operator==(const Applied&) const = default;
 };
 
+// What people call the session; empty: nothing but its id.
+struct DisplayNameSet {
+  std::string name;
+
+  bool operator==(const DisplayNameSet&) const = default;
+};
+
 // The order is the order of kinds, from sessions::kFirstAgentEvent: never changed, only added to.
 using AgentBody = std::variant<ProfileSet, GoalSet, GoalChanged, BudgetsSet, BudgetWarned, PlanSet, NoteTaken,
-                               CheckRan, Opening, WaitSet, WaitEnded, Applied>;
+                               CheckRan, Opening, WaitSet, WaitEnded, Applied, DisplayNameSet>;
 
 sessions::AgentEvent Encode(const AgentBody& body);
 

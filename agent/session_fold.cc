@@ -13,6 +13,8 @@ void SessionFold::Reset() {
   versions_ = std::make_unique<tools::FileVersions>();
   created_ = {};
   numerics_.clear();
+  display_name_.clear();
+  last_said_seq_ = last_agent_seq_ = 0;
   turn_finished_ = applied_ = start_checked_ = false;
   signals_.clear();
 }
@@ -31,7 +33,11 @@ void SessionFold::Apply(const sessions::Event& event) {
     if (const auto observed = ObservedIn(outcome->record); observed.ok()) versions_->Apply(*observed);
   } else if (const auto* input = std::get_if<sessions::InputReceived>(&event.body)) {
     if (input->kind == sessions::InputKind::kSignal) signals_.insert(input->text);
+    if (input->kind == sessions::InputKind::kMessage || input->kind == sessions::InputKind::kSteer) {
+      last_said_seq_ = event.seq;
+    }
   } else if (const auto* agent = std::get_if<sessions::AgentEvent>(&event.body)) {
+    last_agent_seq_ = event.seq;
     TakeAgent(*agent);
   }
   if (live_ && on_live_) on_live_(event);
@@ -46,6 +52,8 @@ void SessionFold::TakeAgent(const sessions::AgentEvent& event) {
     applied_ = true;
   } else if (const auto* ran = std::get_if<CheckRan>(&**body)) {
     if (ran->when == "start") start_checked_ = true;
+  } else if (const auto* named = std::get_if<DisplayNameSet>(&**body)) {
+    display_name_ = named->name;
   } else if (std::holds_alternative<WaitSet>(**body)) {
     signals_.clear();
   }

@@ -35,6 +35,11 @@ class SessionFold final : public sessions::EventFold {
 
   // The model has ended its turn, and nothing was fed or sampled since.
   bool turn_finished() const { return turn_finished_; }
+  // What people call the session; may be empty.
+  const std::string& display_name() const { return display_name_; }
+  // The events of what a person said last, and of the agent's last event; 0: there is none.
+  uint64_t last_said_seq() const { return last_said_seq_; }
+  uint64_t last_agent_seq() const { return last_agent_seq_; }
   // The goal's changes were taken over, after it was set.
   bool applied() const { return applied_; }
   // The checks of the goal have been run before its work began.
@@ -51,6 +56,9 @@ class SessionFold final : public sessions::EventFold {
   std::unique_ptr<tools::FileVersions> versions_ = std::make_unique<tools::FileVersions>();
   sessions::SessionCreated created_;
   std::string numerics_;
+  std::string display_name_;
+  uint64_t last_said_seq_ = 0;
+  uint64_t last_agent_seq_ = 0;
   bool turn_finished_ = false;
   bool applied_ = false;
   bool start_checked_ = false;

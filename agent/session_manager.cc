@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "agent/goal_rules.h"
+#include "agent/manager/operation.h"
+#include "agent/manager/requests.h"
 #include "agent/manager/session_table.h"
 #include "agent/window_text.h"
 #include "base/hash.h"
@@ -10,11 +12,13 @@
 namespace holdfast::agent {
 namespace {
 
+using manager::Request;
 using sessions::EventBody;
 using sessions::SessionState;
 using sessions::StateChanged;
 
 constexpr size_t kSaidBytesMax = size_t{4} << 20;  // of one message or goal
+constexpr size_t kToldEventsMax = 64;              // more than one commit of ours has
 
 StateChanged Running(std::string reason) {
   return {.state = SessionState::kRunning, .reason = std::move(reason)};
@@ -43,31 +47,16 @@ bool GoalIsActive(const SessionWorker& worker) {
   return HasOpenGoal(agent) && agent.goal_state() == GoalState::kActive;
 }
 
-// One thing asked of a session that is halted for it: answers once, and lets the session go on.
-template <class T>
-struct Operation {
-  SessionWorker* worker = nullptr;
-  std::function<void()> finish;
-  SessionManager::Got<T> done;
-
-  void End(base::StatusOr<T> result) {
-    done(std::move(result));
-    finish();
-  }
-  // `use` with the files; without any it ends here.
-  void WithFiles(std::function<void(SessionFiles&)> use) {
-    worker->WithFiles([this, use = std::move(use)](base::StatusOr<SessionFiles*> files) {
-      if (!files.ok()) return End(files.status());
-      if (*files == nullptr) return End(base::FailedPrecondition("the session has no workspace"));
-      use(**files);
-    });
-  }
-};
-
 base::Status Fits(size_t bytes) {
   if (bytes <= kSaidBytesMax) return {};
   return base::InvalidArgument("a text of " + std::to_string(bytes) + " bytes; at most " +
                                std::to_string(kSaidBytesMax) + ", put the rest into a file");
+}
+
+base::Status FitsAsName(const std::string& name) {
+  if (name.size() <= kDisplayNameBytesMax) return {};
+  return base::InvalidArgument("a display name of " + std::to_string(name.size()) + " bytes; at most " +
+                               std::to_string(kDisplayNameBytesMax));
 }
 
 base::Status RestsOrNot(const SessionWorker& worker) {
@@ -75,100 +64,152 @@ base::Status RestsOrNot(const SessionWorker& worker) {
   return base::FailedPrecondition("the session is running: pause it, or wait until it rests");
 }
 
+Applied AppliedOf(const FilesReport& report, const std::string& request_id) {
+  return {.applied = report.applied,
+          .conflicts = report.conflicts,
+          .refused = report.refused,
+          .text = report.text,
+          .request_id = request_id};
+}
+
+FilesReport FilesReportOf(const Applied& applied) {
+  return {.applied = applied.applied,
+          .conflicts = applied.conflicts,
+          .refused = applied.refused,
+          .text = applied.text};
+}
+
 }  // namespace
 
-class SessionManager::Impl {
- public:
-  Impl(const WorkerParts& parts, sessions::SessionStore& store, base::Entropy& entropy,
-       const ManagerOptions& options, manager::SessionTable::OnEvent on_event)
-      : parts_(parts), store_(store), entropy_(entropy), table_(parts, store, options, std::move(on_event)) {}
-
-  void Start(Done done);
-  void Stop(absl::AnyInvocable<void()> done) { table_.Stop(std::move(done)); }
-  void Create(NewSession session, Got<sessions::SessionRow> done);
-  void Send(std::string id, sessions::InputReceived input, Seq done);
-  void Answer(std::string id, sessions::ApprovalResolved answer, Seq done);
-  void SetGoal(std::string id, GoalSet goal, Seq done);
-  void SetBudgets(std::string id, Budgets budgets, Seq done);
-  void CancelGoal(std::string id, Seq done);
-  void Pause(std::string id, Seq done);
-  void Resume(std::string id, Seq done);
-  void Fork(std::string id, uint64_t seq, std::string new_id, Got<sessions::SessionRow> done);
-  void Rewind(std::string id, uint64_t seq, Done done);
-  void Apply(std::string id, std::string request_id, Got<FilesReport> done);
-  void Discard(std::string id, Seq done);
-  void Archive(std::string id, Got<sessions::SessionRow> done);
-  void Status(std::string id, Got<SessionStatus> done);
-  size_t open_sessions() const { return table_.open_sessions(); }
-
- private:
-  template <class T>
-  using Shared =
-      std::shared_ptr<Operation<T>>;  // by the steps of an operation, which come one after the other
-
-  // Halts the session and runs the first step of an operation on it.
-  template <class T>
-  void Alone(const std::string& id, Got<T> done, std::function<void(Shared<T>)> run) {
-    table_.Alone(
-        id, [done = std::move(done), run = std::move(run)](base::StatusOr<SessionWorker*> worker,
-                                                           manager::SessionTable::Finish finish) mutable {
-          if (!worker.ok()) return done(worker.status());
-          Operation<T> operation{*worker, std::move(finish), std::move(done)};
-          run(std::make_shared<Operation<T>>(std::move(operation)));  // shared by its steps
-        });
-  }
-  sessions::SessionCreated ForkOf(const SessionWorker& parent, uint64_t seq);
-  void ForkFiles(const Shared<sessions::SessionRow>& fork, SessionFiles* files, SessionWorker& child,
-                 const std::string& id, const std::function<void()>& finish);
-  uint32_t NewStream() { return static_cast<uint32_t>(entropy_.Next64() >> 33) + 1; }
-  sessions::SessionUid NewUid() {
-    sessions::SessionUid uid;
-    entropy_.Fill(uid);
-    return uid;
-  }
-
-  const WorkerParts parts_;
-  sessions::SessionStore& store_;
-  base::Entropy& entropy_;
-  manager::SessionTable table_;
+struct SessionManager::Changes {
+  std::vector<EventBody> bodies;
+  bool interrupt = false;  // what is under way, behind them
 };
 
-void SessionManager::Impl::Start(Done done) {
+SessionManager::SessionManager(const WorkerParts& parts, sessions::SessionStore& store,
+                               base::Entropy& entropy, const ManagerOptions& options,
+                               std::function<void(const std::string&, const sessions::Event&)> on_event)
+    : parts_(parts),
+      store_(store),
+      entropy_(entropy),
+      open_max_(options.open_max),
+      on_event_(std::move(on_event)),
+      table_(std::make_unique<manager::SessionTable>(parts, store, options, on_event_)) {}
+
+SessionManager::~SessionManager() = default;
+
+size_t SessionManager::open_sessions() const { return table_->open_sessions(); }
+
+// All at once: what they write as they are opened shares commits.
+void SessionManager::Start(Done done) {
   store_.ListUnfinished([this, done = std::move(done)](base::StatusOr<std::vector<std::string>> ids) mutable {
     if (!ids.ok()) return done(ids.status());
-    // One after the other: each is opened, and does the rest beside the others.
     struct Starting {
-      std::vector<std::string> ids;
-      size_t at = 0;
+      size_t left = 0;
       Done done;
     };
-    auto opening = std::make_shared<Starting>(Starting{*std::move(ids), 0, std::move(done)});  // by all steps
-    auto step = std::make_shared<std::function<void()>>();                                     // names itself
-    *step = [this, opening, step] {
-      if (opening->at == opening->ids.size()) {
-        const auto keep = std::move(*step);  // ends the cycle
-        return opening->done({});
-      }
-      table_.With(opening->ids[opening->at++], [this, step](const base::StatusOr<SessionWorker*>&) {
-        // One that cannot be opened says so to whoever asks for it.
-        parts_.executor.PostResult(base::Lane::kControl, [step] {
-          if (*step) (*step)();
-        });
+    // By the opening of each.
+    auto starting = std::make_shared<Starting>(Starting{std::min(ids->size(), open_max_), std::move(done)});
+    if (starting->left == 0) return starting->done({});
+    for (const std::string& id : *ids) {
+      // One that cannot be opened says so to whoever asks for it.
+      table_->With(id, [starting](const base::StatusOr<SessionWorker*>&) {
+        if (starting->left > 0 && --starting->left == 0) starting->done({});
       });
-    };
-    (*step)();
+    }
   });
 }
 
-void SessionManager::Impl::Create(NewSession session, Got<sessions::SessionRow> done) {
+void SessionManager::Stop(absl::AnyInvocable<void()> done) { table_->Stop(std::move(done)); }
+
+// --- Requests
+
+void SessionManager::Change(std::string id, Request request, Make make, Seq done) {
+  if (base::Status good = CheckRequest(request); !good.ok()) return done(std::move(good));
+  table_->With(id, [request = std::move(request), make = std::move(make),
+                    done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+    if (!got.ok()) return done(got.status());
+    SessionWorker& worker = **got;
+    if (auto answer = AnswerTo(request, worker.facts()); answer.has_value()) return done(*std::move(answer));
+    Changes changes;
+    if (base::Status made = make(worker, changes); !made.ok()) return done(std::move(made));
+    Conclude(request, changes.bodies);
+    if (changes.bodies.empty()) return done(worker.facts().last_seq());
+    worker.Add(std::move(changes.bodies), std::move(done));
+    if (changes.interrupt) worker.Interrupt();
+  });
+}
+
+template <class T>
+void SessionManager::Alone(const std::string& id, const Request& request, Got<T> done, Again<T> again,
+                           std::function<void(Shared<T>)> run) {
+  if (base::Status good = CheckRequest(request); !good.ok()) return done(std::move(good));
+  const auto to = std::make_shared<Got<T>>(std::move(done));  // by the look before it and the operation
+  const auto is_answered = [id, request, to, again = std::move(again)](const SessionWorker& worker) {
+    const auto answer = AnswerTo(request, worker.facts());
+    if (!answer.has_value()) return false;
+    answer->ok() ? again(id, **answer, std::move(*to)) : (*to)(answer->status());
+    return true;
+  };
+  table_->Alone(
+      id,
+      [request, is_answered, to, run = std::move(run)](base::StatusOr<SessionWorker*> worker,
+                                                       manager::SessionTable::Finish finish) {
+        if (!worker.ok()) return (*to)(worker.status());
+        if (is_answered(**worker)) return finish();  // the first was under way
+        run(std::make_shared<manager::Operation<T>>(**worker, request, std::move(finish), std::move(*to)));
+      },
+      is_answered);
+}
+
+std::string SessionManager::NewId(const Request& request) {
+  if (!request.id.empty()) return SessionIdOf(request);
+  const uint64_t word = entropy_.Next64();
+  return "s-" + base::ToHex(std::as_bytes(std::span(&word, 1)));
+}
+
+void SessionManager::AnswerExisting(const std::string& id, const Request& request, base::Status exists,
+                                    Got<Row> done) {
+  if (request.id.empty()) return done(std::move(exists));
+  table_->With(id, [this, id, request, exists = std::move(exists),
+                    done = std::move(done)](base::StatusOr<SessionWorker*> worker) mutable {
+    if (!worker.ok()) return done(worker.status());
+    const auto answer = AnswerTo(request, (*worker)->facts());
+    if (!answer.has_value()) return done(std::move(exists));
+    answer->ok() ? AnswerRow(id, std::move(done)) : done(answer->status());
+  });
+}
+
+void SessionManager::Tell(const std::string& id, uint64_t after_seq, absl::AnyInvocable<void()> then) {
+  if (!on_event_) return then();
+  store_.ReadEvents(
+      id, after_seq, kToldEventsMax,
+      [this, id, then = std::move(then)](const base::StatusOr<std::vector<sessions::Event>>& events) mutable {
+        // What cannot be read now is read by whoever asks the store.
+        if (events.ok()) {
+          for (const sessions::Event& event : *events) on_event_(id, event);
+        }
+        then();
+      });
+}
+
+sessions::SessionUid SessionManager::NewUid() {
+  sessions::SessionUid uid;
+  entropy_.Fill(uid);
+  return uid;
+}
+
+// --- What makes sessions
+
+void SessionManager::Create(NewSession session, Got<Row> done) {
+  const Request request{session.request_id, "create"};
   const size_t bytes = session.message.size() + (session.goal.has_value() ? session.goal->text.size() : 0);
-  if (base::Status fits = Fits(bytes); !fits.ok()) return done(std::move(fits));
+  for (base::Status good : {CheckRequest(request), Fits(bytes), FitsAsName(session.display_name)}) {
+    if (!good.ok()) return done(std::move(good));
+  }
   const auto dialogue = parts_.dialogue(session.profile);
   if (!dialogue.ok()) return done(dialogue.status());
-  if (session.id.empty()) {
-    const uint64_t word = entropy_.Next64();
-    session.id = "s-" + base::ToHex(std::as_bytes(std::span(&word, 1)));
-  }
+  if (session.id.empty()) session.id = NewId(request);
   std::string lines;
   for (const std::string& line : (*dialogue)->options().tools) lines += line + "\n";
   sessions::SessionCreated created{.uid = NewUid(),
@@ -178,155 +219,27 @@ void SessionManager::Impl::Create(NewSession session, Got<sessions::SessionRow> 
                                    .chat_template = parts_.model.chat_template,
                                    .tools = std::move(lines),
                                    .seed = session.seed};
-  std::string id = session.id;
-  store_.Create(id, std::move(created),
-                [this, id, session = std::move(session),
-                 done = std::move(done)](const base::StatusOr<sessions::SessionRow>& row) mutable {
-                  // One that was begun and not finished is finished now.
-                  if (!row.ok() && !absl::IsAlreadyExists(row.status())) return done(row.status());
-                  const base::Status exists = row.ok() ? base::Status() : row.status();
-                  table_.With(id, [this, id, exists, session = std::move(session),
-                                   done = std::move(done)](base::StatusOr<SessionWorker*> worker) mutable {
-                    if (!worker.ok()) return done(worker.status());
-                    if (!exists.ok() && (*worker)->facts().last_seq() > 1) return done(exists);
-                    std::vector<EventBody> bodies = {Encode(std::move(session.profile))};
-                    if (session.goal.has_value()) bodies.push_back(Encode(*std::move(session.goal)));
-                    if (!session.message.empty())
-                      bodies.push_back(sessions::InputReceived{.text = std::move(session.message)});
-                    if (bodies.size() > 1) bodies.push_back(Running("begun"));
-                    (*worker)->Add(std::move(bodies), [this, id, done = std::move(done)](
-                                                          const base::StatusOr<uint64_t>& seq) mutable {
-                      if (!seq.ok()) return done(seq.status());
-                      store_.Get(id, std::move(done));
-                    });
+  const bool works = session.goal.has_value() || !session.message.empty();
+  std::vector<EventBody> bodies = {Encode(std::move(session.profile))};
+  if (!session.display_name.empty()) bodies.push_back(Encode(DisplayNameSet{session.display_name}));
+  if (session.goal.has_value()) bodies.push_back(Encode(*std::move(session.goal)));
+  if (!session.message.empty()) bodies.push_back(sessions::InputReceived{.text = std::move(session.message)});
+  if (works) bodies.push_back(Running("begun"));
+  Conclude(request, bodies);
+  store_.Create(session.id, std::move(created), std::move(bodies),
+                [this, id = session.id, request, done = std::move(done)](base::StatusOr<Row> row) mutable {
+                  if (absl::IsAlreadyExists(row.status())) {
+                    return AnswerExisting(id, request, row.status(), std::move(done));
+                  }
+                  if (!row.ok()) return done(row.status());
+                  Tell(id, 0, [this, id, row = *std::move(row), done = std::move(done)]() mutable {
+                    done(std::move(row));
+                    table_->With(id, [](const base::StatusOr<SessionWorker*>&) {});  // to its work
                   });
                 });
 }
 
-void SessionManager::Impl::Send(std::string id, sessions::InputReceived input, Seq done) {
-  if (base::Status fits = Fits(input.text.size()); !fits.ok()) return done(std::move(fits));
-  table_.With(
-      id, [input = std::move(input), done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
-        if (!got.ok()) return done(got.status());
-        SessionWorker& worker = **got;
-        if (const auto seq = worker.facts().FindRequest(input.request_id); seq.has_value()) return done(*seq);
-        if (worker.facts().state() == SessionState::kClosed) {
-          return done(base::FailedPrecondition("the session is closed"));
-        }
-        const sessions::InputKind kind = input.kind;
-        std::vector<EventBody> bodies = {std::move(input)};
-        if (kind == sessions::InputKind::kInterrupt && GoalIsActive(worker)) {
-          bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "INTERRUPTED"}));
-        }
-        // Who waits is woken by what he waits for.
-        const bool spoken = kind == sessions::InputKind::kMessage || kind == sessions::InputKind::kSteer;
-        if (spoken && worker.facts().state() != SessionState::kWaiting) SetGoing(worker, "a message", bodies);
-        worker.Add(std::move(bodies), std::move(done));
-        if (kind == sessions::InputKind::kInterrupt) worker.Interrupt();
-      });
-}
-
-void SessionManager::Impl::Answer(std::string id, sessions::ApprovalResolved answer, Seq done) {
-  table_.With(
-      id, [answer = std::move(answer), done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
-        if (!got.ok()) return done(got.status());
-        SessionWorker& worker = **got;
-        if (const auto seq = worker.facts().FindRequest(answer.request_id); seq.has_value())
-          return done(*seq);
-        const auto pending = worker.facts().pending_approvals().find(answer.call);
-        if (pending == worker.facts().pending_approvals().end()) {
-          return done(base::FailedPrecondition("nobody asks about call " + answer.call));
-        }
-        if (pending->second.action != answer.action) {
-          return done(base::FailedPrecondition("call " + answer.call + " is about another action"));
-        }
-        worker.Add({std::move(answer)}, std::move(done));
-      });
-}
-
-void SessionManager::Impl::SetGoal(std::string id, GoalSet goal, Seq done) {
-  if (base::Status fits = Fits(goal.text.size()); !fits.ok()) return done(std::move(fits));
-  table_.With(id, [goal = std::move(goal),
-                   done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker& worker = **got;
-    const EventBody set = Encode(goal);
-    std::vector<EventBody> bodies = {set};
-    // A window that has begun is told; one that has not begins with it.
-    if (worker.facts().tokens().position() > 0) {
-      AgentFacts then = worker.fold().agent();
-      then.Apply({.seq = worker.facts().last_seq() + 1, .body = set});
-      bodies.push_back(sessions::InputReceived{.kind = sessions::InputKind::kNotice, .text = GoalText(then)});
-    }
-    EndWaits(worker, bodies);
-    if (worker.facts().state() != SessionState::kRunning) bodies.push_back(Running("a goal"));
-    worker.Add(std::move(bodies), std::move(done));
-  });
-}
-
-void SessionManager::Impl::SetBudgets(std::string id, Budgets budgets, Seq done) {
-  table_.With(id, [budgets, done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker& worker = **got;
-    const AgentFacts& agent = worker.fold().agent();
-    if (!HasOpenGoal(agent)) return done(base::FailedPrecondition("the session has no goal that goes on"));
-    std::vector<EventBody> bodies = {Encode(BudgetsSet{.budgets = budgets})};
-    if (agent.goal_state() == GoalState::kPaused && agent.goal_reason().starts_with("BUDGET_")) {
-      SetGoing(worker, "other budgets", bodies);
-    }
-    worker.Add(std::move(bodies), std::move(done));
-  });
-}
-
-void SessionManager::Impl::CancelGoal(std::string id, Seq done) {
-  table_.With(id, [done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker& worker = **got;
-    if (!HasOpenGoal(worker.fold().agent())) {
-      return done(base::FailedPrecondition("the session has no goal that goes on"));
-    }
-    std::vector<EventBody> bodies = {Encode(GoalChanged{.state = GoalState::kCancelled})};
-    if (worker.facts().state() != SessionState::kRunning) {
-      EndWaits(worker, bodies);
-      bodies.push_back(StateChanged{.state = SessionState::kIdle, .reason = "the goal was cancelled"});
-    }
-    worker.Add(std::move(bodies), std::move(done));
-    worker.Interrupt();
-  });
-}
-
-void SessionManager::Impl::Pause(std::string id, Seq done) {
-  Alone<uint64_t>(id, std::move(done), [](const Shared<uint64_t>& pause) {
-    const SessionWorker& worker = *pause->worker;
-    const SessionState state = worker.facts().state();
-    if (state == SessionState::kPaused || state == SessionState::kClosed) {
-      return pause->End(worker.facts().last_seq());
-    }
-    std::vector<EventBody> bodies;
-    if (GoalIsActive(worker)) {
-      bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "USER"}));
-    }
-    bodies.push_back(StateChanged{.state = SessionState::kPaused, .reason = "USER"});
-    pause->worker->Add(std::move(bodies),
-                       [pause](base::StatusOr<uint64_t> seq) { pause->End(std::move(seq)); });
-  });
-}
-
-void SessionManager::Impl::Resume(std::string id, Seq done) {
-  table_.With(id, [done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
-    if (!got.ok()) return done(got.status());
-    SessionWorker& worker = **got;
-    if (worker.facts().state() == SessionState::kRunning) return done(worker.facts().last_seq());
-    if (worker.facts().state() == SessionState::kClosed) {
-      return done(base::FailedPrecondition("the session is closed"));
-    }
-    std::vector<EventBody> bodies;
-    SetGoing(worker, "by the user", bodies);
-    worker.Add(std::move(bodies), std::move(done));
-  });
-}
-
-sessions::SessionCreated SessionManager::Impl::ForkOf(const SessionWorker& parent, uint64_t seq) {
+sessions::SessionCreated SessionManager::ForkOf(const SessionWorker& parent, uint64_t seq) {
   sessions::SessionCreated created = parent.fold().created();
   created.parent = created.uid;
   created.uid = NewUid();
@@ -339,118 +252,332 @@ sessions::SessionCreated SessionManager::Impl::ForkOf(const SessionWorker& paren
   return created;
 }
 
-void SessionManager::Impl::Fork(std::string id, uint64_t seq, std::string new_id,
-                                Got<sessions::SessionRow> done) {
-  using Row = sessions::SessionRow;
-  Alone<Row>(id, std::move(done), [this, seq, new_id](const Shared<Row>& fork) {
-    fork->worker->WithFiles([this, seq, new_id, fork](base::StatusOr<SessionFiles*> files) {
+// It rests from its first commit on; waits that it has from its parent end when it is set going.
+void SessionManager::Fork(Target parent, uint64_t seq, std::string new_id, Got<Row> done) {
+  const Request request{parent.request_id, "fork"};
+  if (base::Status good = CheckRequest(request); !good.ok()) return done(std::move(good));
+  if (new_id.empty()) new_id = NewId(request);
+  // The request is the new session's: to its parent it is none.
+  Alone<Row>(parent.id, {{}, request.what}, std::move(done), {}, [=, this](const Shared<Row>& fork) {
+    fork->worker().WithFiles([=, this](base::StatusOr<SessionFiles*> files) {
       if (!files.ok()) return fork->End(files.status());
-      store_.Create(new_id, ForkOf(*fork->worker, seq),
-                    [this, new_id, fork, files = *files](const base::StatusOr<Row>& row) {
+      sessions::SessionCreated created = ForkOf(fork->worker(), seq);
+      const uint64_t parent_seq = created.parent_seq;
+      std::vector<EventBody> bodies = {StateChanged{.state = SessionState::kIdle, .reason = "forked"}};
+      Conclude(request, bodies);
+      store_.Create(new_id, std::move(created), std::move(bodies),
+                    [=, this, files = *files](const base::StatusOr<Row>& row) {
+                      if (absl::IsAlreadyExists(row.status())) {
+                        return AnswerExisting(new_id, request, row.status(), fork->LetGo());
+                      }
                       if (!row.ok()) return fork->End(row.status());
-                      table_.Alone(new_id,
-                                   [this, new_id, fork, files](base::StatusOr<SessionWorker*> child,
-                                                               const manager::SessionTable::Finish& finish) {
-                                     if (!child.ok()) return fork->End(child.status());
-                                     ForkFiles(fork, files, **child, new_id, finish);
-                                   });
+                      Tell(new_id, parent_seq, [=, this] { ForkFiles(fork, files, new_id); });
                     });
     });
   });
 }
 
-// It rests before its layer is made; one that ends in between has its layer made when it is opened.
-void SessionManager::Impl::ForkFiles(const Shared<sessions::SessionRow>& fork, SessionFiles* files,
-                                     SessionWorker& child, const std::string& id,
-                                     const std::function<void()>& finish) {
-  const auto end = [this, fork, id, finish](const base::Status& made) {
-    finish();
-    if (!made.ok()) return fork->End(made);
-    store_.Get(id, [fork](base::StatusOr<sessions::SessionRow> row) { fork->End(std::move(row)); });
-  };
-  std::vector<EventBody> bodies;
-  EndWaits(child, bodies);
-  bodies.push_back(StateChanged{.state = SessionState::kIdle, .reason = "forked"});
-  child.Add(std::move(bodies), [this, files, id, end, &child](const base::StatusOr<uint64_t>& added) {
-    if (!added.ok() || files == nullptr) return end(added.status());
-    files->Fork(child.facts().workspace(), parts_.directory + "/" + id, end);
+// Were this the end, its layer would be made when it is opened.
+void SessionManager::ForkFiles(const Shared<Row>& fork, SessionFiles* files, const std::string& id) {
+  table_->Alone(id, [this, fork, files, id](base::StatusOr<SessionWorker*> child,
+                                            const manager::SessionTable::Finish& finish) {
+    if (!child.ok()) return fork->End(child.status());
+    const auto end = [this, fork, id, finish](const base::Status& made) {
+      finish();
+      if (!made.ok()) return fork->End(made);
+      store_.Get(id, [fork](base::StatusOr<Row> row) { fork->End(std::move(row)); });
+    };
+    if (files == nullptr) return end({});
+    files->Fork((*child)->facts().workspace(), parts_.directory + "/" + id, end);
   });
 }
 
-void SessionManager::Impl::Rewind(std::string id, uint64_t seq, Done done) {
-  Got<uint64_t> answer = [done = std::move(done)](const base::StatusOr<uint64_t>& rewound) mutable {
-    done(rewound.status());
+// --- What is said to a session
+
+void SessionManager::Send(std::string id, sessions::InputReceived input, Seq done) {
+  if (base::Status fits = Fits(input.text.size()); !fits.ok()) return done(std::move(fits));
+  Request request{input.request_id, "send"};
+  Change(
+      std::move(id), std::move(request),
+      [input = std::move(input)](const SessionWorker& worker, Changes& changes) mutable -> base::Status {
+        if (worker.facts().state() == SessionState::kClosed) {
+          return base::FailedPrecondition("the session is closed");
+        }
+        const sessions::InputKind kind = input.kind;
+        changes.bodies.emplace_back(std::move(input));
+        changes.interrupt = kind == sessions::InputKind::kInterrupt;
+        if (changes.interrupt && GoalIsActive(worker)) {
+          changes.bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "INTERRUPTED"}));
+        }
+        // Who waits is woken by what he waits for.
+        const bool spoken = kind == sessions::InputKind::kMessage || kind == sessions::InputKind::kSteer;
+        if (spoken && worker.facts().state() != SessionState::kWaiting) {
+          SetGoing(worker, "a message", changes.bodies);
+        }
+        return {};
+      },
+      std::move(done));
+}
+
+void SessionManager::Answer(std::string id, sessions::ApprovalResolved answer, Seq done) {
+  Request request{answer.request_id, "answer"};
+  Change(
+      std::move(id), std::move(request),
+      [answer = std::move(answer)](const SessionWorker& worker, Changes& changes) -> base::Status {
+        const auto pending = worker.facts().pending_approvals().find(answer.call);
+        if (pending == worker.facts().pending_approvals().end()) {
+          return base::FailedPrecondition("nobody asks about call " + answer.call);
+        }
+        if (pending->second.action != answer.action) {
+          return base::FailedPrecondition("call " + answer.call + " is about another action");
+        }
+        changes.bodies.emplace_back(answer);
+        return {};
+      },
+      std::move(done));
+}
+
+void SessionManager::SetGoal(Target target, GoalSet goal, Seq done) {
+  if (base::Status fits = Fits(goal.text.size()); !fits.ok()) return done(std::move(fits));
+  Change(
+      std::move(target.id), {std::move(target.request_id), "set_goal"},
+      [goal = std::move(goal)](const SessionWorker& worker, Changes& changes) -> base::Status {
+        const EventBody set = Encode(goal);
+        changes.bodies.push_back(set);
+        // A window that has begun is told; one that has not begins with it.
+        if (worker.facts().tokens().position() > 0) {
+          AgentFacts then = worker.fold().agent();
+          then.Apply({.seq = worker.facts().last_seq() + 1, .body = set});
+          changes.bodies.push_back(
+              sessions::InputReceived{.kind = sessions::InputKind::kNotice, .text = GoalText(then)});
+        }
+        EndWaits(worker, changes.bodies);
+        if (worker.facts().state() != SessionState::kRunning) changes.bodies.push_back(Running("a goal"));
+        return {};
+      },
+      std::move(done));
+}
+
+void SessionManager::SetBudgets(Target target, Budgets budgets, Seq done) {
+  Change(
+      std::move(target.id), {std::move(target.request_id), "set_budgets"},
+      [budgets](const SessionWorker& worker, Changes& changes) -> base::Status {
+        const AgentFacts& agent = worker.fold().agent();
+        if (!HasOpenGoal(agent)) return base::FailedPrecondition("the session has no goal that goes on");
+        changes.bodies.push_back(Encode(BudgetsSet{.budgets = budgets}));
+        if (agent.goal_state() == GoalState::kPaused && agent.goal_reason().starts_with("BUDGET_")) {
+          SetGoing(worker, "other budgets", changes.bodies);
+        }
+        return {};
+      },
+      std::move(done));
+}
+
+void SessionManager::CancelGoal(Target target, Seq done) {
+  Change(
+      std::move(target.id), {std::move(target.request_id), "cancel_goal"},
+      [](const SessionWorker& worker, Changes& changes) -> base::Status {
+        if (!HasOpenGoal(worker.fold().agent())) {
+          return base::FailedPrecondition("the session has no goal that goes on");
+        }
+        changes.bodies.push_back(Encode(GoalChanged{.state = GoalState::kCancelled}));
+        changes.interrupt = true;
+        if (worker.facts().state() == SessionState::kRunning) return {};
+        EndWaits(worker, changes.bodies);
+        changes.bodies.push_back(
+            StateChanged{.state = SessionState::kIdle, .reason = "the goal was cancelled"});
+        return {};
+      },
+      std::move(done));
+}
+
+void SessionManager::SetDisplayName(Target target, std::string name, Seq done) {
+  if (base::Status fits = FitsAsName(name); !fits.ok()) return done(std::move(fits));
+  Change(
+      std::move(target.id), {std::move(target.request_id), "set_display_name"},
+      [name = std::move(name)](const SessionWorker& worker, Changes& changes) -> base::Status {
+        if (worker.fold().display_name() != name) changes.bodies.push_back(Encode(DisplayNameSet{name}));
+        return {};
+      },
+      std::move(done));
+}
+
+void SessionManager::Resume(Target target, Seq done) {
+  Change(
+      std::move(target.id), {std::move(target.request_id), "resume"},
+      [](const SessionWorker& worker, Changes& changes) -> base::Status {
+        if (worker.facts().state() == SessionState::kRunning) return {};
+        if (worker.facts().state() == SessionState::kClosed) {
+          return base::FailedPrecondition("the session is closed");
+        }
+        SetGoing(worker, "by the user", changes.bodies);
+        return {};
+      },
+      std::move(done));
+}
+
+// --- What a session is halted for
+
+namespace {
+
+// A repeat of what answers with a sequence number.
+void AgainSeq(const std::string& /*id*/, uint64_t seq, SessionManager::Seq done) { done(seq); }
+
+}  // namespace
+
+void SessionManager::Pause(Target target, Seq done) {
+  Alone<uint64_t>(target.id, {target.request_id, "pause"}, std::move(done), AgainSeq,
+                  [](const Shared<uint64_t>& pause) {
+                    const SessionWorker& worker = pause->worker();
+                    const SessionState state = worker.facts().state();
+                    const bool works = state != SessionState::kPaused && state != SessionState::kClosed;
+                    std::vector<EventBody> bodies;
+                    if (works && GoalIsActive(worker)) {
+                      bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "USER"}));
+                    }
+                    if (works)
+                      bodies.push_back(StateChanged{.state = SessionState::kPaused, .reason = "USER"});
+                    pause->Record(std::move(bodies), [pause](uint64_t seq) { pause->End(seq); });
+                  });
+}
+
+void SessionManager::Rewind(Target target, uint64_t seq, Seq done) {
+  GoBack(
+      std::move(target), "rewind", [seq](const SessionWorker&) { return seq; }, std::move(done));
+}
+
+void SessionManager::Undo(Target target, Seq done) {
+  GoBack(
+      std::move(target), "undo",
+      [](const SessionWorker& worker) -> base::StatusOr<uint64_t> {
+        const uint64_t said = worker.fold().last_said_seq();
+        if (said == 0) return base::FailedPrecondition("nobody has said anything that could be undone");
+        return said - 1;
+      },
+      std::move(done));
+}
+
+// The session is read again, and its files follow: were this the end, they would when it is opened.
+void SessionManager::GoBack(Target target, std::string_view what, Position to, Seq done) {
+  const std::string id = target.id;
+  Alone<uint64_t>(
+      id, {target.request_id, what}, std::move(done), AgainSeq,
+      [this, id, to = std::move(to)](const Shared<uint64_t>& back) {
+        const auto to_seq = to(back->worker());
+        if (!to_seq.ok()) return back->End(to_seq.status());
+        const uint64_t before = back->worker().facts().last_seq();
+        std::vector<EventBody> bodies;
+        Conclude(back->request(), bodies);
+        const auto files_follow = [this, id, back](uint64_t answer) {
+          table_->Alone(
+              id, [answer, done = std::make_shared<Seq>(back->LetGo())](  // by both its ends
+                      base::StatusOr<SessionWorker*> worker, const manager::SessionTable::Finish& finish) {
+                if (!worker.ok()) return (*done)(worker.status());
+                (*worker)->WithFiles([answer, done, finish](const base::StatusOr<SessionFiles*>& files) {
+                  files.ok() ? (*done)(answer) : (*done)(files.status());
+                  finish();
+                });
+              });
+        };
+        back->worker().session().Rewind(*to_seq, NewStream(), std::move(bodies),
+                                        [this, id, back, before, files_follow](const base::Status& status) {
+                                          if (!status.ok()) return back->End(status);
+                                          const uint64_t answer = back->worker().facts().last_seq();
+                                          Tell(id, before, [this, id, answer, files_follow] {
+                                            table_->Close(id,
+                                                          [answer, files_follow] { files_follow(answer); });
+                                          });
+                                        });
+      });
+}
+
+void SessionManager::Apply(Target target, Got<FilesReport> done) {
+  const Again<FilesReport> again = [this](const std::string& id, uint64_t seq, Got<FilesReport> to) {
+    ReportOf(id, seq, std::move(to));
   };
-  Alone<uint64_t>(id, std::move(answer), [this, id, seq](const Shared<uint64_t>& rewind) {
-    const auto read_again = [this, id, rewind](const base::Status& status) {
-      if (!status.ok()) return rewind->End(status);
-      table_.Close(id, [this, id, rewind] {
-        rewind->finish();
-        Alone<uint64_t>(id, std::move(rewind->done), [](const Shared<uint64_t>& rest) {
-          std::vector<EventBody> bodies = {StateChanged{.state = SessionState::kIdle, .reason = "rewound"}};
-          EndWaits(*rest->worker, bodies);
-          rest->worker->Add(std::move(bodies), [rest](const base::StatusOr<uint64_t>& added) {
-            if (!added.ok()) return rest->End(added.status());
-            // The files follow: were this the end, they would when it is opened again.
-            rest->worker->WithFiles([rest, seq = *added](const base::StatusOr<SessionFiles*>& files) {
-              files.ok() ? rest->End(seq) : rest->End(files.status());
-            });
+  Alone<FilesReport>(
+      target.id, {target.request_id, "apply"}, std::move(done), again, [](const Shared<FilesReport>& apply) {
+        if (const base::Status rests = RestsOrNot(apply->worker()); !rests.ok()) return apply->End(rests);
+        apply->WithFiles([apply](SessionFiles& files) {
+          files.ApplyAll([apply, &files](base::StatusOr<FilesReport> report) {
+            if (!report.ok()) return apply->End(report.status());
+            apply->Record({Encode(AppliedOf(*report, apply->request().id)),
+                           sessions::WorkspaceChanged{.manifest = files.current(), .reason = "applied"}},
+                          [apply, report](uint64_t) { apply->End(report); });
           });
         });
       });
-    };
-    rewind->worker->session().Rewind(seq, NewStream(), read_again);
-  });
 }
 
-void SessionManager::Impl::Apply(std::string id, std::string request_id, Got<FilesReport> done) {
-  Alone<FilesReport>(id, std::move(done), [request_id](const Shared<FilesReport>& apply) {
-    if (const base::Status rests = RestsOrNot(*apply->worker); !rests.ok()) return apply->End(rests);
-    apply->WithFiles([apply, request_id](SessionFiles& files) {
-      files.ApplyAll([apply, request_id, &files](base::StatusOr<FilesReport> report) {
-        if (!report.ok()) return apply->End(report.status());
-        std::vector<EventBody> bodies = {
-            Encode(Applied{.applied = report->applied,
-                           .conflicts = report->conflicts,
-                           .refused = report->refused,
-                           .text = report->text,
-                           .request_id = request_id}),
-            sessions::WorkspaceChanged{.manifest = files.current(), .reason = "applied"}};
-        apply->worker->Add(std::move(bodies), [apply, report](const base::StatusOr<uint64_t>& seq) {
-          seq.ok() ? apply->End(report) : apply->End(seq.status());
-        });
+// What an apply answered whose request ended with event `seq`.
+void SessionManager::ReportOf(const std::string& id, uint64_t seq, Got<FilesReport> done) {
+  constexpr uint64_t kEventsOfApply = 3;
+  store_.ReadEvents(
+      id, seq - kEventsOfApply, kEventsOfApply,
+      [done = std::move(done)](const base::StatusOr<std::vector<sessions::Event>>& events) mutable {
+        if (!events.ok()) return done(events.status());
+        for (const sessions::Event& event : *events) {
+          const auto* agent = std::get_if<sessions::AgentEvent>(&event.body);
+          const auto body = agent == nullptr ? std::nullopt : Decode(*agent).value_or(std::nullopt);
+          if (!body.has_value() || !std::holds_alternative<Applied>(*body)) continue;
+          return done(FilesReportOf(std::get<Applied>(*body)));
+        }
+        done(base::DataLoss("the apply of this request is not on record"));
       });
-    });
-  });
 }
 
-void SessionManager::Impl::Discard(std::string id, Seq done) {
-  Alone<uint64_t>(id, std::move(done), [](const Shared<uint64_t>& discard) {
-    if (const base::Status rests = RestsOrNot(*discard->worker); !rests.ok()) return discard->End(rests);
-    discard->WithFiles([discard](SessionFiles& files) {
-      files.Restore(std::nullopt, [discard, &files](const base::Status& status) {
-        if (!status.ok()) return discard->End(status);
-        discard->worker->Add({sessions::WorkspaceChanged{.manifest = files.current(), .reason = "discarded"}},
-                             [discard](base::StatusOr<uint64_t> seq) { discard->End(std::move(seq)); });
-      });
-    });
-  });
+void SessionManager::Discard(Target target, Seq done) {
+  Alone<uint64_t>(target.id, {target.request_id, "discard"}, std::move(done), AgainSeq,
+                  [](const Shared<uint64_t>& discard) {
+                    const base::Status rests = RestsOrNot(discard->worker());
+                    if (!rests.ok()) return discard->End(rests);
+                    discard->WithFiles([discard](SessionFiles& files) {
+                      files.Restore(std::nullopt, [discard, &files](const base::Status& status) {
+                        if (!status.ok()) return discard->End(status);
+                        discard->Record(
+                            {sessions::WorkspaceChanged{.manifest = files.current(), .reason = "discarded"}},
+                            [discard](uint64_t seq) { discard->End(seq); });
+                      });
+                    });
+                  });
 }
 
-void SessionManager::Impl::Archive(std::string id, Got<sessions::SessionRow> done) {
-  using Row = sessions::SessionRow;
-  Alone<Row>(id, std::move(done), [this, id](const Shared<Row>& archive) {
-    if (const base::Status rests = RestsOrNot(*archive->worker); !rests.ok()) return archive->End(rests);
-    store_.Archive(id, [archive](base::StatusOr<Row> row) { archive->End(std::move(row)); });
-  });
+void SessionManager::Archive(Target target, Got<Row> done) {
+  SetArchived(std::move(target), "archive", true, std::move(done));
 }
 
-void SessionManager::Impl::Status(std::string id, Got<SessionStatus> done) {
-  table_.With(id, [this, id, done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+void SessionManager::Unarchive(Target target, Got<Row> done) {
+  SetArchived(std::move(target), "unarchive", false, std::move(done));
+}
+
+void SessionManager::SetArchived(Target target, std::string_view what, bool archived, Got<Row> done) {
+  const std::string id = target.id;
+  const Again<Row> again = [this](const std::string& of, uint64_t, Got<Row> to) {
+    store_.Get(of, std::move(to));
+  };
+  Alone<Row>(id, {target.request_id, what}, std::move(done), again,
+             [this, id, archived](const Shared<Row>& change) {
+               const base::Status rests = RestsOrNot(change->worker());
+               if (!rests.ok()) return change->End(rests);
+               std::vector<EventBody> bodies;
+               Conclude(change->request(), bodies);
+               change->worker().session().SetArchived(
+                   archived, std::move(bodies), [this, id, change](const base::Status& status) {
+                     if (!status.ok()) return change->End(status);
+                     store_.Get(id, [change](base::StatusOr<Row> row) { change->End(std::move(row)); });
+                   });
+             });
+}
+
+// --- How it is
+
+void SessionManager::Status(std::string id, Got<SessionStatus> done) {
+  table_->With(id, [this, id, done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
     if (!got.ok()) return done(got.status());
     const sessions::SessionFacts& facts = (*got)->facts();
     const AgentFacts& agent = (*got)->fold().agent();
-    SessionStatus status{.profile = agent.profile(),
+    SessionStatus status{.display_name = (*got)->fold().display_name(),
+                         .profile = agent.profile(),
                          .goal = agent.goal(),
                          .goal_state = agent.goal_state(),
                          .goal_reason = agent.goal_reason(),
@@ -473,50 +600,5 @@ void SessionManager::Impl::Status(std::string id, Got<SessionStatus> done) {
     });
   });
 }
-
-SessionManager::SessionManager(const WorkerParts& parts, sessions::SessionStore& store,
-                               base::Entropy& entropy, const ManagerOptions& options,
-                               std::function<void(const std::string&, const sessions::Event&)> on_event)
-    : impl_(std::make_unique<Impl>(parts, store, entropy, options, std::move(on_event))) {}
-SessionManager::~SessionManager() = default;
-void SessionManager::Start(Done done) { impl_->Start(std::move(done)); }
-void SessionManager::Stop(absl::AnyInvocable<void()> done) { impl_->Stop(std::move(done)); }
-void SessionManager::Create(NewSession session, Got<sessions::SessionRow> done) {
-  impl_->Create(std::move(session), std::move(done));
-}
-void SessionManager::Send(std::string id, sessions::InputReceived input, Seq done) {
-  impl_->Send(std::move(id), std::move(input), std::move(done));
-}
-void SessionManager::Answer(std::string id, sessions::ApprovalResolved answer, Seq done) {
-  impl_->Answer(std::move(id), std::move(answer), std::move(done));
-}
-void SessionManager::SetGoal(std::string id, GoalSet goal, Seq done) {
-  impl_->SetGoal(std::move(id), std::move(goal), std::move(done));
-}
-void SessionManager::SetBudgets(std::string id, Budgets budgets, Seq done) {
-  impl_->SetBudgets(std::move(id), budgets, std::move(done));
-}
-void SessionManager::CancelGoal(std::string id, Seq done) {
-  impl_->CancelGoal(std::move(id), std::move(done));
-}
-void SessionManager::Pause(std::string id, Seq done) { impl_->Pause(std::move(id), std::move(done)); }
-void SessionManager::Resume(std::string id, Seq done) { impl_->Resume(std::move(id), std::move(done)); }
-void SessionManager::Fork(std::string id, uint64_t seq, std::string new_id, Got<sessions::SessionRow> done) {
-  impl_->Fork(std::move(id), seq, std::move(new_id), std::move(done));
-}
-void SessionManager::Rewind(std::string id, uint64_t seq, Done done) {
-  impl_->Rewind(std::move(id), seq, std::move(done));
-}
-void SessionManager::Apply(std::string id, std::string request_id, Got<FilesReport> done) {
-  impl_->Apply(std::move(id), std::move(request_id), std::move(done));
-}
-void SessionManager::Discard(std::string id, Seq done) { impl_->Discard(std::move(id), std::move(done)); }
-void SessionManager::Archive(std::string id, Got<sessions::SessionRow> done) {
-  impl_->Archive(std::move(id), std::move(done));
-}
-void SessionManager::Status(std::string id, Got<SessionStatus> done) {
-  impl_->Status(std::move(id), std::move(done));
-}
-size_t SessionManager::open_sessions() const { return impl_->open_sessions(); }
 
 }  // namespace holdfast::agent

@@ -5,9 +5,14 @@
 //   manager.Start(...);                                      // takes up what was running or waiting
 //   manager.Create({.id = "fix-tests", .profile = ..., .goal = GoalSet{...}}, ...);
 //   manager.Send("fix-tests", {.text = "also the docs"}, ...);
+//   manager.Pause({"fix-tests", request_id}, ...);
 //   manager.Stop(...);
 //
-// What is asked for twice with one request id acts once. An answer comes when what it says is durable.
+// An answer comes when what it says is durable. What changes a session can be asked for with a request id:
+// any 1 to 128 bytes, another for each request. It then acts once, also across a crash, however often it is
+// asked for: a repeat waits for the first when that is under way, and is answered what the first was (the
+// sequence number; a row as it is now). What failed has not acted, and is tried again. InvalidArgument for an
+// id that is too long, or was used in the session for another method.
 //
 // A session is opened (its log read, its lease taken) when it has work or somebody speaks to it, and closed
 // again when it rests, but for a few; sessions that wait for a time are closed too and opened when it has
@@ -23,6 +28,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -35,8 +41,20 @@
 
 namespace holdfast::agent {
 
+// A session, and the request of a client that is about it.
+struct Target {
+  std::string id;
+  std::string request_id;  // empty: none, and what is asked for twice acts twice
+};
+
+inline constexpr size_t kDisplayNameBytesMax = 200;
+
 struct NewSession {
-  std::string id;  // as SessionStore::Create wants it; empty: one is made up
+  // As SessionStore::Create wants it. Empty: one is made up, or made of the request id when there is one, so
+  // that a repeat finds the same session.
+  std::string id;
+  std::string request_id;
+  std::string display_name;  // for people; may be empty
   ProfileSet profile;
   uint64_t seed = 0;
   std::optional<GoalSet> goal;  // work on it begins at once
@@ -46,6 +64,7 @@ struct NewSession {
 // How a session is, for lists and views.
 struct SessionStatus {
   sessions::SessionRow row;
+  std::string display_name;
   std::optional<ProfileSet> profile;
   std::optional<GoalSet> goal;
   GoalState goal_state = GoalState::kActive;  // with a goal
@@ -61,6 +80,13 @@ struct SessionStatus {
   std::vector<sessions::ApprovalRequested> questions;  // calls that wait for an answer
 };
 
+namespace manager {
+class SessionTable;
+struct Request;
+template <class T>
+class Operation;
+}  // namespace manager
+
 struct ManagerOptions {
   size_t parked_max = 16;     // sessions at rest that are kept open
   size_t open_max = 256;      // sessions open at once; more wait their turn
@@ -75,60 +101,106 @@ class SessionManager {
   using Seq = absl::AnyInvocable<void(base::StatusOr<uint64_t>)>;  // of the last event it made
 
   // All of `parts` and the store outlive the manager. `on_event` is told every event that becomes durable
-  // while its session is open; may be empty.
+  // while its session is open, and those that a session begins with or goes back with; may be empty.
   SessionManager(const WorkerParts& parts, sessions::SessionStore& store, base::Entropy& entropy,
                  const ManagerOptions& options = {},
                  std::function<void(const std::string& id, const sessions::Event&)> on_event = {});
   ~SessionManager();
 
-  // Takes up every session that says RUNNING or WAITING. `done` when each has been opened.
+  // Takes up every session that says RUNNING or WAITING. `done` when as many have been opened as fit.
   void Start(Done done);
 
   // Lets everything come to rest where it is (turns stay open, and go on at the next Start), then closes all
   // sessions. Commands that run are waited for.
   void Stop(absl::AnyInvocable<void()> done);
 
+  // AlreadyExists for an id that is taken, but by the same request.
   void Create(NewSession session, Got<sessions::SessionRow> done);
 
-  // A message, a steer, an interrupt or a signal. FailedPrecondition when the session is closed.
+  // A message, a steer, an interrupt or a signal; its own request id counts. FailedPrecondition when the
+  // session is closed.
   void Send(std::string id, sessions::InputReceived input, Seq done);
 
-  // FailedPrecondition when nobody has asked, or about another action.
+  // The same for the answer's. FailedPrecondition when nobody has asked, or about another action.
   void Answer(std::string id, sessions::ApprovalResolved answer, Seq done);
 
   // Another goal in the place of the one there is, if any; work on it begins at once.
-  void SetGoal(std::string id, GoalSet goal, Seq done);
+  void SetGoal(Target target, GoalSet goal, Seq done);
   // The same goal goes on with other bounds, also one that was paused for the old ones.
-  void SetBudgets(std::string id, Budgets budgets, Seq done);
-  void CancelGoal(std::string id, Seq done);
+  void SetBudgets(Target target, Budgets budgets, Seq done);
+  void CancelGoal(Target target, Seq done);
+
+  // What people call it: at most kDisplayNameBytesMax, may be empty.
+  void SetDisplayName(Target target, std::string name, Seq done);
 
   // PAUSED with reason USER; what is under way comes on record first.
-  void Pause(std::string id, Seq done);
+  void Pause(Target target, Seq done);
   // From PAUSED, from IDLE with a goal that is not at its end, or from a wait: RUNNING.
-  void Resume(std::string id, Seq done);
+  void Resume(Target target, Seq done);
 
-  // A session with the history of `id` up to event `seq` (0: all of it) and its files as they were then; at
-  // rest. The parent goes on untouched.
-  void Fork(std::string id, uint64_t seq, std::string new_id, Got<sessions::SessionRow> done);
+  // A session with the history of `parent` up to event `seq` (0: all of it) and its files as they were then;
+  // at rest. The parent goes on untouched. `new_id` and the request as in NewSession.
+  void Fork(Target parent, uint64_t seq, std::string new_id, Got<sessions::SessionRow> done);
 
-  // Back to after event `seq`, the files too; at rest.
-  void Rewind(std::string id, uint64_t seq, Done done);
+  // Back to after event `seq`, the files too; at rest. InvalidArgument for an event that does not count.
+  void Rewind(Target target, uint64_t seq, Seq done);
+  // The same, to before what a person said last (message or steer). FailedPrecondition when nobody has.
+  void Undo(Target target, Seq done);
 
   // Takes the session's changes over into the user's tree. FailedPrecondition while it runs.
-  void Apply(std::string id, std::string request_id, Got<FilesReport> done);
-  // Lets go of all of the session's changes; what they were stays in the record.
-  void Discard(std::string id, Seq done);
+  void Apply(Target target, Got<FilesReport> done);
+  // Lets go of all of the session's changes; what they were stays in the record. FailedPrecondition while it
+  // runs.
+  void Discard(Target target, Seq done);
 
-  // Out of lists. FailedPrecondition while it runs.
-  void Archive(std::string id, Got<sessions::SessionRow> done);
+  // Out of lists, and into them again. FailedPrecondition while it runs.
+  void Archive(Target target, Got<sessions::SessionRow> done);
+  void Unarchive(Target target, Got<sessions::SessionRow> done);
 
   void Status(std::string id, Got<SessionStatus> done);
 
   size_t open_sessions() const;
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  using Row = sessions::SessionRow;
+  template <class T>
+  using Shared = std::shared_ptr<manager::Operation<T>>;  // by its steps, which come one after the other
+  template <class T>
+  using Again = std::function<void(const std::string& id, uint64_t seq, Got<T> done)>;
+  using Position = std::function<base::StatusOr<uint64_t>(const SessionWorker&)>;
+
+  // Puts on record what `make` makes of the session as it is, at once.
+  struct Changes;
+  using Make = absl::AnyInvocable<base::Status(const SessionWorker&, Changes&)>;
+  void Change(std::string id, manager::Request request, Make make, Seq done);
+
+  // Halts the session and runs the first step of an operation on it; `again` answers a repeat.
+  template <class T>
+  void Alone(const std::string& id, const manager::Request& request, Got<T> done, Again<T> again,
+             std::function<void(Shared<T>)> run);
+  void AnswerRow(const std::string& id, Got<Row> done) { store_.Get(id, std::move(done)); }
+
+  // The id of a session that is made, when none was asked for.
+  std::string NewId(const manager::Request& request);
+  // A session of this id is here already: `exists`, unless the same request has made it.
+  void AnswerExisting(const std::string& id, const manager::Request& request, base::Status exists,
+                      Got<Row> done);
+  // Tells of events that became durable while the session was not open.
+  void Tell(const std::string& id, uint64_t after_seq, absl::AnyInvocable<void()> then);
+  sessions::SessionCreated ForkOf(const SessionWorker& parent, uint64_t seq);
+  void ForkFiles(const Shared<Row>& fork, SessionFiles* files, const std::string& id);
+  void GoBack(Target target, std::string_view what, Position to, Seq done);
+  void ReportOf(const std::string& id, uint64_t seq, Got<FilesReport> done);
+  void SetArchived(Target target, std::string_view what, bool archived, Got<Row> done);
+  uint32_t NewStream() { return static_cast<uint32_t>(entropy_.Next64() >> 33) + 1; }
+  sessions::SessionUid NewUid();
+
+  const WorkerParts parts_;
+  sessions::SessionStore& store_;
+  base::Entropy& entropy_;
+  const size_t open_max_;
+  const std::function<void(const std::string&, const sessions::Event&)> on_event_;
+  const std::unique_ptr<manager::SessionTable> table_;
 };
 
 }  // namespace holdfast::agent

@@ -7,6 +7,7 @@
 #include "agent/feeding.h"
 #include "agent/goal_rules.h"
 #include "agent/no_files.h"
+#include "agent/session_summary.h"
 #include "agent/session_wait.h"
 #include "agent/window_text.h"
 #include "base/check.h"
@@ -43,6 +44,7 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
     }
     found_running_ = session_facts().state() == SessionState::kRunning;
     fold_->Live();
+    Summarise();
   }
   ~Impl() override {
     if (wake_.has_value()) parts_.executor.Cancel(*wake_);
@@ -111,6 +113,8 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
 
   // Each is under way until its events are durable; then Next.
   void Record(std::vector<EventBody> bodies);
+  // Notes what lists say of the session, when that has changed.
+  void Summarise();
   void Pause(std::string reason, std::vector<EventBody> before = {});
   // As Record, with something else to do when they are durable.
   void Append(std::vector<EventBody> bodies, absl::AnyInvocable<void()> then);
@@ -145,10 +149,11 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   const std::function<void(Parked)> parked_;
   const std::function<void()> recorded_;
 
-  bool busy_ = false;       // something is under way, and will call Next
-  bool recording_ = false;  // it is an append
-  bool loop_runs_ = false;  // it is the loop
-  size_t adding_ = 0;       // of Add
+  bool busy_ = false;                     // something is under way, and will call Next
+  bool recording_ = false;                // it is an append
+  bool loop_runs_ = false;                // it is the loop
+  size_t adding_ = 0;                     // of Add
+  uint64_t summarised_seq_ = UINT64_MAX;  // the agent's last event when the summary was made
   base::Status broken_;
   bool halt_ = false;
   bool interrupted_ = false;
@@ -243,9 +248,17 @@ void SessionWorker::Impl::Append(std::vector<EventBody> bodies, absl::AnyInvocab
   session_->Append(std::move(bodies), [this, then = std::move(then)](base::Status status) mutable {
     busy_ = recording_ = false;
     if (!status.ok()) broken_ = std::move(status);
+    Summarise();
     broken_.ok() && then ? then() : Next();
     if (!is_recording()) recorded_();
   });
+}
+
+void SessionWorker::Impl::Summarise() {
+  if (!broken_.ok() || std::exchange(summarised_seq_, fold_->last_agent_seq()) == fold_->last_agent_seq())
+    return;
+  std::string summary = EncodeSummary(SummaryOf(*fold_));
+  if (summary != session_->summary()) session_->NoteSummary(std::move(summary));
 }
 
 void SessionWorker::Impl::Record(std::vector<EventBody> bodies) { Append(std::move(bodies), {}); }
@@ -263,6 +276,7 @@ void SessionWorker::Impl::Add(std::vector<EventBody> bodies, Said done) {
   session_->Append(std::move(bodies), [this, done = std::move(done)](base::Status status) mutable {
     --adding_;
     if (!status.ok()) broken_ = status;
+    Summarise();
     done(status.ok() ? base::StatusOr<uint64_t>(session_facts().last_seq()) : status);
     Next();
     if (!is_recording()) recorded_();

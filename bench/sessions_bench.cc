@@ -139,7 +139,7 @@ void Fill(const Options& options, const std::string& path) {
     ss::SessionCreated created{.seed = i};
     for (size_t byte = 0; byte < 4; ++byte) created.uid[byte] = static_cast<std::byte>(i >> (8 * byte));
     process.Ask<ss::SessionRow>(
-        [&](auto done) { process.store().Create(IdOf(i), created, std::move(done)); });
+        [&](auto done) { process.store().Create(IdOf(i), created, {}, std::move(done)); });
     ss::StoredSession& session = process.OpenSession(IdOf(i));
     for (size_t at = 0; at < work.size(); at += 100) {
       process.Append(session, {work.begin() + static_cast<ptrdiff_t>(at),
@@ -171,8 +171,8 @@ void Run(const Options& options) {
   std::string token;
   do {
     begin = NowMs();
-    const auto page =
-        process.Ask<ss::SessionPage>([&](auto done) { process.store().List(50, token, std::move(done)); });
+    const auto page = process.Ask<ss::SessionPage>(
+        [&](auto done) { process.store().List({}, 50, token, std::move(done)); });
     pages.push_back(NowMs() - begin);
     token = page.next_page_token;
   } while (!token.empty());

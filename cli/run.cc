@@ -232,10 +232,9 @@ Status Finish(server::Runtime& runtime, Follower& follower, const Options& optio
                        status.goal_state == agent::GoalState::kFinishedUnverified;
   Status applied;
   if (options.apply && reached && (unapplied || status.goal_state != agent::GoalState::kSucceeded)) {
-    applied = runtime
-                  .Ask<agent::FilesReport>(
-                      [&](auto done) { runtime.manager().Apply(id, std::string(), std::move(done)); })
-                  .status();
+    applied =
+        runtime.Ask<agent::FilesReport>([&](auto done) { runtime.manager().Apply({id}, std::move(done)); })
+            .status();
   }
   Summarise(status, resume);
   if (!options.apply && unapplied && reached) {
@@ -285,7 +284,7 @@ Status SetBounds(server::Runtime& runtime, const Options& options) {
   if (options.more_calls >= 0) budgets.calls = options.more_calls;
   if (options.more_minutes >= 0) budgets.running_ms = options.more_minutes * 60'000;
   return runtime
-      .Ask<uint64_t>([&](auto done) { runtime.manager().SetBudgets(options.id, budgets, std::move(done)); })
+      .Ask<uint64_t>([&](auto done) { runtime.manager().SetBudgets({options.id}, budgets, std::move(done)); })
       .status();
 }
 
@@ -310,7 +309,7 @@ Status Resume(Options options) {
   HF_RETURN_IF_ERROR(SetBounds(*runtime, options));
   HF_RETURN_IF_ERROR(AnswerCall(*runtime, options));
   const auto gone_on = runtime->Ask<uint64_t>([&](auto done) {
-    if (options.message.empty()) return runtime->manager().Resume(options.id, std::move(done));
+    if (options.message.empty()) return runtime->manager().Resume({options.id}, std::move(done));
     runtime->manager().Send(options.id, {.text = options.message}, std::move(done));
   });
   HF_RETURN_IF_ERROR(gone_on.status());

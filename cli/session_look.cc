@@ -55,7 +55,7 @@ Json RowJson(const SessionRow& row) {
 Status List(const Options& options) {
   HF_ASSIGN_OR_RETURN(const auto data, SessionData::Open(options.data, SessionData::Absent::kRefuse));
   HF_ASSIGN_OR_RETURN(const sessions::SessionPage page, data->Ask<sessions::SessionPage>([&](auto done) {
-    data->store().List(options.limit, options.page, std::move(done));
+    data->store().List({}, options.limit, options.page, std::move(done));
   }));
   if (!options.json)
     std::printf("%-30s %-20s %10s  %-19s  %s\n", "session", "state", "events", "updated (UTC)", "");
@@ -176,7 +176,7 @@ Status Events(const Options& options) {
 Status Archive(const Options& options) {
   HF_ASSIGN_OR_RETURN(const auto data, SessionData::Open(options.data, SessionData::Absent::kRefuse));
   HF_ASSIGN_OR_RETURN(const SessionRow row, data->Ask<SessionRow>([&](auto done) {
-    data->store().Archive(options.id, std::move(done));
+    data->store().Archive(options.id, true, std::move(done));
   }));
   if (options.json) {
     std::printf("%s\n", RowJson(row).Dump().c_str());

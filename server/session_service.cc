@@ -17,6 +17,7 @@ namespace holdfast::server {
 namespace {
 
 using Seq = agent::SessionManager::Seq;
+using agent::Target;
 using sessions::SessionRow;
 
 constexpr int kPageDefault = 50;
@@ -25,7 +26,6 @@ constexpr int kEventsDefault = 100;
 constexpr size_t kEventPageBytesMax = size_t{2} << 20;
 constexpr size_t kMessageBytesMax = size_t{1} << 20;
 constexpr size_t kCallIdBytesMax = 128;
-constexpr size_t kDisplayNameBytesMax = 200;
 constexpr size_t kProfileBytesMax = 64;
 constexpr size_t kPageTokenBytesMax = 256;
 constexpr int64_t kWaitMsMax = 3'600'000;
@@ -34,12 +34,6 @@ constexpr int64_t kHeartbeatMsMin = 1'000;
 constexpr int64_t kHeartbeatMsMax = 600'000;
 constexpr size_t kToldMax = 256;
 constexpr int32_t kSmallVocabulary = 16'384;  // the model that ships with Holdfast has 4,096
-
-// A session and the request about it.
-struct Target {
-  std::string id;
-  std::string request_id;
-};
 
 // What the manager answers, with a reason for programs.
 base::Status WithReasonOf(base::Status status) {
@@ -120,11 +114,14 @@ base::StatusOr<sessions::ApprovalResolved> AnswerOf(const v1::AnswerApprovalRequ
 }
 
 base::StatusOr<agent::NewSession> NewSessionOf(const v1::CreateSessionRequest& request) {
-  agent::NewSession made{
-      .id = request.session_id(), .seed = request.spec().seed(), .message = request.message()};
+  agent::NewSession made{.id = request.session_id(),
+                         .request_id = request.request_id(),
+                         .display_name = request.display_name(),
+                         .seed = request.spec().seed(),
+                         .message = request.message()};
   if (!made.id.empty()) HF_RETURN_IF_ERROR(CheckSessionId(made.id, "session_id"));
   HF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  HF_RETURN_IF_ERROR(CheckLength(request.display_name(), kDisplayNameBytesMax, "display_name"));
+  HF_RETURN_IF_ERROR(CheckLength(request.display_name(), agent::kDisplayNameBytesMax, "display_name"));
   HF_RETURN_IF_ERROR(CheckLength(request.message(), kMessageBytesMax, "message"));
   HF_RETURN_IF_ERROR(CheckLength(request.spec().profile(), kProfileBytesMax, "spec.profile"));
   HF_RETURN_IF_ERROR(CheckSpec(request.spec(), "spec"));
@@ -280,8 +277,12 @@ SessionService::Unary* SessionService::ListSessions(Context* context, const v1::
         !fits.ok()) {
       return finish(std::move(fits));
     }
+    sessions::SessionFilter filter{.archived = request->show_archived()};
+    if (request->state() != v1::Session::STATE_UNSPECIFIED) {
+      filter.states = {static_cast<sessions::SessionState>(request->state())};
+    }
     runtime_.store().List(
-        static_cast<size_t>(*size), request->page_token(),
+        std::move(filter), static_cast<size_t>(*size), request->page_token(),
         [response, finish = std::move(finish)](const base::StatusOr<sessions::SessionPage>& page) mutable {
           if (absl::IsInvalidArgument(page.status())) return finish(WithField(page.status(), "page_token"));
           if (!page.ok()) return finish(page.status());
@@ -311,10 +312,9 @@ SessionService::Unary* SessionService::DeleteSession(Context* context,
   return gate_.Unary(context, "DeleteSession", [this, request](Finish finish) {
     auto target = TargetOf(*request);
     if (!target.ok()) return finish(target.status());
-    manager().Archive(target->id,
-                      [finish = std::move(finish)](const base::StatusOr<SessionRow>& row) mutable {
-                        finish(WithReasonOf(row.status()));
-                      });
+    manager().Archive(*target, [finish = std::move(finish)](const base::StatusOr<SessionRow>& row) mutable {
+      finish(WithReasonOf(row.status()));
+    });
   });
 }
 
@@ -328,7 +328,7 @@ SessionService::Unary* SessionService::ForkSession(Context* context, const v1::F
       checked = CheckSessionId(request->session_id(), "session_id");
     }
     if (!checked.ok()) return finish(std::move(checked));
-    manager().Fork(target->id, request->sequence(), request->session_id(),
+    manager().Fork(*target, request->sequence(), request->session_id(),
                    AnswerRow(response->mutable_session(), std::move(finish)));
   });
 }
@@ -345,12 +345,12 @@ SessionService::Unary* SessionService::RewindSession(Context* context,
     if (base::Status fits = CheckSequence(request->sequence(), "sequence"); !fits.ok()) {
       return finish(std::move(fits));
     }
-    manager().Rewind(
-        target->id, request->sequence(),
-        [this, id = target->id, response, finish = std::move(finish)](const base::Status& rewound) mutable {
-          if (!rewound.ok()) return finish(WithReasonOf(rewound));
-          Look(id, response->mutable_session(), std::move(finish));
-        });
+    manager().Rewind(*target, request->sequence(),
+                     [this, id = target->id, response,
+                      finish = std::move(finish)](const base::StatusOr<uint64_t>& rewound) mutable {
+                       if (!rewound.ok()) return finish(WithReasonOf(rewound.status()));
+                       Look(id, response->mutable_session(), std::move(finish));
+                     });
   });
 }
 
@@ -381,30 +381,28 @@ SessionService::Unary* SessionService::SetGoal(Context* context, const v1::SetGo
   return Sequenced(gate_, context, "SetGoal", request, response, [this, request](Target target, Seq done) {
     auto goal = GoalFromProto(request->goal(), "goal");
     if (!goal.ok()) return done(goal.status());
-    manager().SetGoal(std::move(target.id), *std::move(goal), std::move(done));
+    manager().SetGoal(std::move(target), *std::move(goal), std::move(done));
   });
 }
 
 SessionService::Unary* SessionService::CancelGoal(Context* context, const v1::CancelGoalRequest* request,
                                                   v1::CancelGoalResponse* response) {
   return Sequenced(gate_, context, "CancelGoal", request, response, [this](Target target, Seq done) {
-    manager().CancelGoal(std::move(target.id), std::move(done));
+    manager().CancelGoal(std::move(target), std::move(done));
   });
 }
 
 SessionService::Unary* SessionService::PauseSession(Context* context, const v1::PauseSessionRequest* request,
                                                     v1::PauseSessionResponse* response) {
-  return Sequenced(gate_, context, "PauseSession", request, response, [this](Target target, Seq done) {
-    manager().Pause(std::move(target.id), std::move(done));
-  });
+  return Sequenced(gate_, context, "PauseSession", request, response,
+                   [this](Target target, Seq done) { manager().Pause(std::move(target), std::move(done)); });
 }
 
 SessionService::Unary* SessionService::ResumeSession(Context* context,
                                                      const v1::ResumeSessionRequest* request,
                                                      v1::ResumeSessionResponse* response) {
-  return Sequenced(gate_, context, "ResumeSession", request, response, [this](Target target, Seq done) {
-    manager().Resume(std::move(target.id), std::move(done));
-  });
+  return Sequenced(gate_, context, "ResumeSession", request, response,
+                   [this](Target target, Seq done) { manager().Resume(std::move(target), std::move(done)); });
 }
 
 SessionService::Unary* SessionService::WaitSession(Context* context, const v1::WaitSessionRequest* request,
@@ -446,16 +444,15 @@ SessionService::Unary* SessionService::ApplySession(Context* context, const v1::
     if (request->paths_size() > 0 || !request->branch().empty()) {
       return finish(absl::UnimplementedError("paths and branch are not served yet"));
     }
-    manager().Apply(
-        std::move(target->id), std::move(target->request_id),
-        [response, finish = std::move(finish)](const base::StatusOr<agent::FilesReport>& report) mutable {
-          if (!report.ok()) return finish(WithReasonOf(report.status()));
-          response->set_applied(report->applied);
-          response->set_conflicts(report->conflicts);
-          response->set_refused(report->refused);
-          response->set_text(ValidText(report->text, kEventPageBytesMax));
-          finish({});
-        });
+    manager().Apply(*std::move(target), [response, finish = std::move(finish)](
+                                            const base::StatusOr<agent::FilesReport>& report) mutable {
+      if (!report.ok()) return finish(WithReasonOf(report.status()));
+      response->set_applied(report->applied);
+      response->set_conflicts(report->conflicts);
+      response->set_refused(report->refused);
+      response->set_text(ValidText(report->text, kEventPageBytesMax));
+      finish({});
+    });
   });
 }
 
@@ -463,7 +460,7 @@ SessionService::Unary* SessionService::DiscardSession(Context* context,
                                                       const v1::DiscardSessionRequest* request,
                                                       v1::DiscardSessionResponse* response) {
   return Sequenced(gate_, context, "DiscardSession", request, response, [this](Target target, Seq done) {
-    manager().Discard(std::move(target.id), std::move(done));
+    manager().Discard(std::move(target), std::move(done));
   });
 }
 

@@ -13,10 +13,10 @@ namespace {
 constexpr size_t kOwnKinds = std::variant_size_v<EventBody> - 1;  // AgentEvent has a range of its own
 
 constexpr std::string_view kNames[kOwnKinds] = {
-    "SESSION_CREATED",   "TOKEN_RUN",         "TOKENS_CUT",  "EPOCH_STARTED", "REWOUND",
-    "STATE_CHANGED",     "INPUT_RECEIVED",    "CALL_INTENT", "CALL_OUTCOME",  "APPROVAL_REQUESTED",
-    "APPROVAL_RESOLVED", "TIMER_SET",         "TIMER_ENDED", "TURN_FINISHED", "RECOVERED",
-    "TOKENS_ACCOUNTED",  "WORKSPACE_CHANGED",
+    "SESSION_CREATED",   "TOKEN_RUN",         "TOKENS_CUT",   "EPOCH_STARTED", "REWOUND",
+    "STATE_CHANGED",     "INPUT_RECEIVED",    "CALL_INTENT",  "CALL_OUTCOME",  "APPROVAL_REQUESTED",
+    "APPROVAL_RESOLVED", "TIMER_SET",         "TIMER_ENDED",  "TURN_FINISHED", "RECOVERED",
+    "TOKENS_ACCOUNTED",  "WORKSPACE_CHANGED", "REQUEST_DONE",
 };
 
 // The fields that a run of each origin has, and no other.
@@ -42,6 +42,9 @@ bool IsConsistent(const EventBody& body) {
   if (const auto* input = std::get_if<InputReceived>(&body)) return input->kind != InputKind{0};
   if (const auto* intent = std::get_if<CallIntent>(&body)) return intent->effect != CallEffect{0};
   if (const auto* outcome = std::get_if<CallOutcome>(&body)) return outcome->status != CallStatus{0};
+  if (const auto* request = std::get_if<RequestDone>(&body)) {
+    return !request->request_id.empty() && request->request_id.size() <= kRequestIdBytesMax;
+  }
   return true;
 }
 

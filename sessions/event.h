@@ -26,6 +26,7 @@ namespace holdfast::sessions {
 
 inline constexpr size_t kEventBytesMax = size_t{8} << 20;  // larger things are blobs
 inline constexpr size_t kRunTokensMax = size_t{1} << 20;   // of one TokenRun
+inline constexpr size_t kRequestIdBytesMax = 128;
 inline constexpr uint16_t kFirstAgentEvent = 256;
 
 // Says nothing and never changes: 16 random bytes. What people call a session is its id, which they may
@@ -264,6 +265,15 @@ struct WorkspaceChanged {
   bool operator==(const WorkspaceChanged&) const = default;
 };
 
+// What a client asked for has been done: the last of the events that it made, in one commit with them. A
+// request that is repeated finds it, and acts no second time.
+struct RequestDone {
+  std::string request_id;  // by the client: any 1 to 128 bytes
+  std::string what;        // the method: "pause"
+
+  bool operator==(const RequestDone&) const = default;
+};
+
 // An event of the agent's.
 struct AgentEvent {
   uint16_t kind = kFirstAgentEvent;
@@ -276,7 +286,7 @@ struct AgentEvent {
 using EventBody =
     std::variant<SessionCreated, TokenRun, TokensCut, EpochStarted, Rewound, StateChanged, InputReceived,
                  CallIntent, CallOutcome, ApprovalRequested, ApprovalResolved, TimerSet, TimerEnded,
-                 TurnFinished, Recovered, TokensAccounted, WorkspaceChanged, AgentEvent>;
+                 TurnFinished, Recovered, TokensAccounted, WorkspaceChanged, RequestDone, AgentEvent>;
 
 struct Event {
   uint64_t seq = 0;

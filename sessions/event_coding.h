@@ -148,9 +148,11 @@ void Walk(Io& io, E& e) {
     io(e.generation), io(e.report);
   } else if constexpr (std::is_same_v<T, TokensAccounted>) {
     io(e.attached), io(e.prefilled), io(e.decoded), io(e.forced), io(e.discarded);
-  } else {
-    static_assert(std::is_same_v<T, WorkspaceChanged>);
+  } else if constexpr (std::is_same_v<T, WorkspaceChanged>) {
     io(e.manifest), io(e.reason);
+  } else {
+    static_assert(std::is_same_v<T, RequestDone>);
+    io(e.request_id), io(e.what);
   }
 }
 

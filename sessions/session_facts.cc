@@ -24,9 +24,25 @@ std::optional<uint64_t> SessionFacts::OutcomeOf(const std::string& call) const {
   return found == calls_.end() || found->second == 0 ? std::nullopt : std::optional(found->second);
 }
 
-std::optional<uint64_t> SessionFacts::FindRequest(const std::string& request_id) const {
+std::optional<DoneRequest> SessionFacts::FindRequest(const std::string& request_id) const {
   const auto found = requests_.find(request_id);
   return found == requests_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void SessionFacts::NoteRequest(const Event& event) {
+  const auto brought = [&](const std::string& id, std::string what) {
+    if (!id.empty()) requests_.try_emplace(id, DoneRequest{.seq = event.seq, .what = std::move(what)});
+  };
+  if (std::holds_alternative<SessionCreated>(event.body)) {
+    requests_.clear();
+  } else if (const auto* done = std::get_if<RequestDone>(&event.body)) {
+    requests_.insert_or_assign(done->request_id, DoneRequest{.seq = event.seq, .what = done->what});
+  } else if (const auto* answer = std::get_if<ApprovalResolved>(&event.body)) {
+    brought(answer->request_id, "answer");
+  } else if (const auto* input = std::get_if<InputReceived>(&event.body)) {
+    const bool is_runtimes = input->kind == InputKind::kNotice || input->kind == InputKind::kReminder;
+    if (!is_runtimes) brought(input->request_id, "send");
+  }
 }
 
 const OpenCall* SessionFacts::FindOpen(const std::string& call) const {
@@ -70,6 +86,7 @@ base::Status SessionFacts::Apply(const Event& event) {
   HF_RETURN_IF_ERROR(Check(event));
   HF_RETURN_IF_ERROR(tokens_.Apply(event));
   last_seq_ = event.seq;
+  NoteRequest(event);
   std::visit(
       [this, &event](const auto& body) {
         using T = std::decay_t<decltype(body)>;
@@ -111,7 +128,6 @@ void SessionFacts::Take(const Event& /*event*/, const StateChanged& changed) {
 }
 
 void SessionFacts::Take(const Event& event, const InputReceived& input) {
-  if (!input.request_id.empty()) requests_.emplace(input.request_id, event.seq);
   if (input.kind != InputKind::kInterrupt && input.kind != InputKind::kSignal) untold_.push_back(event.seq);
 }
 
@@ -134,10 +150,9 @@ void SessionFacts::Take(const Event& event, const ApprovalRequested& request) {
       PendingApproval{.seq = event.seq, .action = request.action, .question = request.question});
 }
 
-void SessionFacts::Take(const Event& event, const ApprovalResolved& answer) {
+void SessionFacts::Take(const Event& /*event*/, const ApprovalResolved& answer) {
   pending_approvals_.erase(answer.call);
   answers_[answer.call] = answer;
-  if (!answer.request_id.empty()) requests_.emplace(answer.request_id, event.seq);
 }
 
 }  // namespace holdfast::sessions

@@ -30,6 +30,14 @@ struct PendingApproval {
   std::string question;
 };
 
+// What a client asked for, and has been done.
+struct DoneRequest {
+  uint64_t seq = 0;  // of the last event that it made
+  std::string what;  // the method, as RequestDone::what; "send" or "answer" of an event that brought the id
+
+  bool operator==(const DoneRequest&) const = default;
+};
+
 class SessionFacts {
  public:
   // Takes the next live event (LiveHistory). DataLoss, with its number, for an event that contradicts those
@@ -60,8 +68,12 @@ class SessionFacts {
   // Inputs and outcomes that the model has not been told yet, oldest first.
   const std::deque<uint64_t>& untold() const { return untold_; }
 
-  // The event that first brought a request, if there was one: a request acts once.
-  std::optional<uint64_t> FindRequest(const std::string& request_id) const;
+  // A request acts once: what it did, if it has. Those of a fork's parent are not the fork's.
+  std::optional<DoneRequest> FindRequest(const std::string& request_id) const;
+
+  // An event that does not count (a rewind went back behind it): what was asked for with it was done all the
+  // same, so only FindRequest hears of it. In order with the events of Apply.
+  void NoteRequest(const Event& event);
 
   // The manifest that the workspace is to equal; none while nothing has said one.
   const std::optional<base::Sha256Digest>& workspace() const { return workspace_; }
@@ -91,7 +103,7 @@ class SessionFacts {
   std::map<std::string, ApprovalResolved> answers_;
   std::map<std::string, TimerSet> timers_;
   std::deque<uint64_t> untold_;
-  std::map<std::string, uint64_t> requests_;
+  std::map<std::string, DoneRequest> requests_;
   std::optional<base::Sha256Digest> workspace_;
   uint32_t fruitless_recoveries_ = 0;
   TokensAccounted accounted_;

@@ -28,7 +28,10 @@ class OpenedSession final : public StoredSession {
   uint64_t generation() const override { return row_.row.generation; }
   const std::optional<StoredKv>& kv() const override { return row_.kv; }
   void NoteKv(StoredKv kv) override;
-  void Rewind(uint64_t to_seq, uint32_t stream, Appended done) override;
+  const std::string& summary() const override { return row_.row.summary; }
+  void NoteSummary(std::string summary) override;
+  void SetArchived(bool archived, std::vector<EventBody> bodies, Appended done) override;
+  void Rewind(uint64_t to_seq, uint32_t stream, std::vector<EventBody> bodies, Appended done) override;
 
   int64_t key() const { return row_.key; }
   EventFold* fold() const { return fold_; }
@@ -37,6 +40,8 @@ class OpenedSession final : public StoredSession {
   void Replace(store::History history);
 
  private:
+  void Add(store::NewEvents events, Appended done);
+
   Store& store_;
   store::FullRow row_;
   SessionFacts facts_;                // of what is durable
@@ -52,19 +57,18 @@ class Store final : public SessionStore {
         const SessionStoreOptions& options)
       : executor_(executor), clock_(clock), options_(options), tables_(std::move(tables)) {}
 
-  void Create(std::string id, SessionCreated created, Got<SessionRow> done) override {
-    Ask<SessionRow>(std::move(done), [this, id = std::move(id), created = std::move(created), now = NowMs()] {
-      return RowOf(tables_.Insert(id, created, now));
-    });
-  }
+  void Create(std::string id, SessionCreated created, std::vector<EventBody> bodies,
+              Got<SessionRow> done) override;
   void OpenSession(std::string id, EventFold* fold, Got<std::unique_ptr<StoredSession>> done) override;
   void Get(std::string id, Got<SessionRow> done) override {
     Ask<SessionRow>(std::move(done), [this, id = std::move(id)] { return RowOf(tables_.Find(id)); });
   }
-  void List(size_t page_size, std::string page_token, Got<SessionPage> done) override {
+  void List(SessionFilter filter, size_t page_size, std::string page_token, Got<SessionPage> done) override {
     const size_t size = std::min(std::max<size_t>(page_size, 1), options_.page_sessions_max);
     Ask<SessionPage>(std::move(done),
-                     [this, size, token = std::move(page_token)] { return tables_.List(size, token); });
+                     [this, filter = std::move(filter), size, token = std::move(page_token)] {
+                       return tables_.List(filter, size, token);
+                     });
   }
   void ListUnfinished(Got<std::vector<std::string>> done) override {
     Ask<std::vector<std::string>>(std::move(done), [this] { return tables_.Unfinished(); });
@@ -77,9 +81,10 @@ class Store final : public SessionStore {
           return tables_.Events(row, after_seq, count);
         });
   }
-  void Archive(std::string id, Got<SessionRow> done) override {
-    Ask<SessionRow>(std::move(done),
-                    [this, id = std::move(id), now = NowMs()] { return RowOf(tables_.Archive(id, now)); });
+  void Archive(std::string id, bool archived, Got<SessionRow> done) override {
+    Ask<SessionRow>(std::move(done), [this, id = std::move(id), archived, now = NowMs()] {
+      return RowOf(tables_.Archive(id, archived, now));
+    });
   }
   void Import(std::string id, SessionUid uid, EventSource events, Got<SessionRow> done) override;
   void Rebuild(std::string id, Got<int> done) override {
@@ -87,17 +92,24 @@ class Store final : public SessionStore {
   }
 
   // For sessions, control lane.
-  void Enqueue(OpenedSession& session, std::vector<EventBody> bodies, Appended done);
+  void Enqueue(store::NewEvents events, Appended done);
   void NoteKv(int64_t key, uint64_t generation, StoredKv kv);
-  void Rewind(OpenedSession& session, uint64_t to_seq, uint32_t stream, Appended done);
+  void Rewind(OpenedSession& session, uint64_t to_seq, uint32_t stream, std::vector<EventBody> bodies,
+              Appended done);
   void Closed(const OpenedSession& session);
 
  private:
   struct Waiting {
-    int64_t key = 0;
     store::NewEvents events;
     Appended done;
   };
+
+  // A session that has been read, and whose lease is not taken yet.
+  struct Loaded {
+    store::FullRow row;
+    store::History history;
+  };
+  void TakeLease(Loaded loaded, EventFold* fold, Got<std::unique_ptr<StoredSession>> done);
 
   struct Importing {
     std::string id;
@@ -148,23 +160,38 @@ void Store::Ask(Got<T> done, Work work) {
       });
 }
 
+void Store::Create(std::string id, SessionCreated created, std::vector<EventBody> bodies,
+                   Got<SessionRow> done) {
+  Ask<SessionRow>(std::move(done),
+                  [this, id = std::move(id), created = std::move(created), bodies = std::move(bodies),
+                   now = NowMs()] { return RowOf(tables_.Insert(id, created, bodies, now)); });
+}
+
+// Once the log is read, so that the leases of sessions that are opened together share a commit.
+void Store::TakeLease(Loaded loaded, EventFold* fold, Got<std::unique_ptr<StoredSession>> done) {
+  store::NewEvents lease{.key = loaded.row.key, .generation = loaded.row.row.generation, .take_lease = true};
+  Enqueue(std::move(lease), [this, loaded = std::move(loaded), fold,
+                             done = std::move(done)](const base::Status& taken) mutable {
+    opening_.erase(loaded.row.row.id);
+    if (!taken.ok()) return done(taken);
+    ++loaded.row.row.generation;
+    auto session =
+        std::make_unique<OpenedSession>(*this, std::move(loaded.row), std::move(loaded.history), fold);
+    open_.emplace(session->key(), session.get());
+    done(std::unique_ptr<StoredSession>(std::move(session)));
+  });
+}
+
 void Store::OpenSession(std::string id, EventFold* fold, Got<std::unique_ptr<StoredSession>> done) {
-  struct Loaded {
-    store::FullRow row;
-    store::History history;
-  };
   const bool is_open =
       opening_.contains(id) ||
       std::any_of(open_.begin(), open_.end(), [&id](const auto& open) { return open.second->id() == id; });
   if (!is_open) opening_.insert(id);
   Ask<Loaded>(
       [this, id, is_open, fold, done = std::move(done)](base::StatusOr<Loaded> loaded) mutable {
+        if (loaded.ok()) return TakeLease(*std::move(loaded), fold, std::move(done));
         if (!is_open) opening_.erase(id);
-        if (!loaded.ok()) return done(loaded.status());
-        auto session =
-            std::make_unique<OpenedSession>(*this, std::move(loaded->row), std::move(loaded->history), fold);
-        open_.emplace(session->key(), session.get());
-        done(std::unique_ptr<StoredSession>(std::move(session)));
+        done(loaded.status());
       },
       [this, id, is_open, fold]() -> base::StatusOr<Loaded> {
         if (is_open) return base::FailedPrecondition("session " + id + " is open already");
@@ -174,7 +201,6 @@ void Store::OpenSession(std::string id, EventFold* fold, Got<std::unique_ptr<Sto
         if (loaded.history.chain != loaded.row.chain) {
           return base::DataLoss("session " + id + ": its row does not agree with its log; rebuild it");
         }
-        HF_ASSIGN_OR_RETURN(loaded.row, tables_.TakeLease(id));
         return loaded;
       });
 }
@@ -217,19 +243,15 @@ void Store::EndImport(std::unique_ptr<Importing> import, const base::Status& sta
                   });
 }
 
-void Store::Enqueue(OpenedSession& session, std::vector<EventBody> bodies, Appended done) {
-  waiting_.push_back({.key = session.key(),
-                      .events = {.key = session.key(),
-                                 .generation = session.generation(),
-                                 .utc_ms = NowMs(),
-                                 .bodies = std::move(bodies)},
-                      .done = std::move(done)});
+void Store::Enqueue(store::NewEvents events, Appended done) {
+  events.utc_ms = NowMs();
+  waiting_.push_back({.events = std::move(events), .done = std::move(done)});
   WriteWaiting();
 }
 
 // What was added behind events that never came to be would leave a hole in the log.
 void Store::Refuse(Waiting& one, const base::Status& why) {
-  one.events.bodies.clear();
+  one.events = {.key = one.events.key, .generation = one.events.generation};
   one.done = [why, done = std::move(one.done)](const base::Status& /*nothing was added*/) mutable {
     done(why);
   };
@@ -247,7 +269,7 @@ void Store::WriteWaiting() {
   };
   auto batch = std::make_unique<Batch>();
   for (Waiting& one : std::exchange(waiting_, {})) {
-    const OpenedSession* session = FindOpen(one.key);
+    const OpenedSession* session = FindOpen(one.events.key);
     if (session != nullptr && !session->failed().ok()) Refuse(one, session->failed());
     batch->events.push_back(std::move(one.events));
     batch->done.push_back(std::move(one.done));
@@ -256,7 +278,9 @@ void Store::WriteWaiting() {
     batch->results = tables_.Append(batch->events, &batch->added);
     executor_.PostResult(base::Lane::kControl, [this, batch = std::move(batch)]() mutable {
       for (size_t i = 0; i < batch->done.size(); ++i) {
-        if (OpenedSession* session = FindOpen(batch->events[i].key)) {
+        OpenedSession* session = FindOpen(batch->events[i].key);
+        const bool is_hint = batch->events[i].summary.has_value();  // nothing is built on it
+        if (session != nullptr && !is_hint) {
           session->Added(batch->results[i], std::move(batch->added[i]));
         }
         batch->done[i](batch->results[i]);
@@ -273,13 +297,15 @@ void Store::NoteKv(int64_t key, uint64_t generation, StoredKv kv) {
   });
 }
 
-void Store::Rewind(OpenedSession& session, uint64_t to_seq, uint32_t stream, Appended done) {
+void Store::Rewind(OpenedSession& session, uint64_t to_seq, uint32_t stream, std::vector<EventBody> bodies,
+                   Appended done) {
   const int64_t key = session.key();
   store::NewEvents events{.key = key,
                           .generation = session.generation(),
                           .utc_ms = NowMs(),
                           .bodies = {sessions::Rewound{.to_seq = to_seq, .stream = stream},
                                      StateChanged{.state = SessionState::kIdle, .reason = "rewound"}}};
+  events.bodies.insert(events.bodies.end(), bodies.begin(), bodies.end());
   Ask<store::History>(
       [this, key, done = std::move(done)](base::StatusOr<store::History> history) mutable {
         OpenedSession* open = FindOpen(key);
@@ -318,19 +344,35 @@ void OpenedSession::Replace(store::History history) {
 }
 
 void OpenedSession::Append(std::vector<EventBody> bodies, Appended done) {
+  Add({.bodies = std::move(bodies)}, std::move(done));
+}
+
+void OpenedSession::SetArchived(bool archived, std::vector<EventBody> bodies, Appended done) {
+  Add({.bodies = std::move(bodies), .archived = archived}, std::move(done));
+}
+
+void OpenedSession::NoteSummary(std::string summary) {
+  HF_CHECK(summary.size() <= kSummaryBytesMax);
+  row_.row.summary = summary;
+  Add({.summary = std::move(summary)}, [](const base::Status&) {});  // a hint
+}
+
+void OpenedSession::Add(store::NewEvents events, Appended done) {
+  events.key = key();
+  events.generation = generation();
   // What contradicts the log must not get into it: it could not be read again.
-  for (size_t i = 0; failed_.ok() && i < bodies.size(); ++i) {
-    if (std::holds_alternative<sessions::Rewound>(bodies[i]))
-      failed_ = base::Internal("a rewind is no append");
+  for (size_t i = 0; failed_.ok() && i < events.bodies.size(); ++i) {
+    const EventBody& body = events.bodies[i];
+    if (std::holds_alternative<sessions::Rewound>(body)) failed_ = base::Internal("a rewind is no append");
     if (!failed_.ok()) break;
-    const base::Status fits = ahead_.Apply({.seq = ahead_.last_seq() + 1, .body = bodies[i]});
+    const base::Status fits = ahead_.Apply({.seq = ahead_.last_seq() + 1, .body = body});
     if (!fits.ok()) failed_ = base::Internal("an event that contradicts the log: " + base::Message(fits));
   }
-  if (!failed_.ok()) bodies.clear();  // refused in order, behind what is being added
-  store_.Enqueue(*this, std::move(bodies),
-                 [refusal = failed_, done = std::move(done)](base::Status status) mutable {
-                   done(refusal.ok() ? std::move(status) : refusal);
-                 });
+  // Refused in order, behind what is being added.
+  if (!failed_.ok()) events = {.key = key(), .generation = generation()};
+  store_.Enqueue(std::move(events), [refusal = failed_, done = std::move(done)](base::Status status) mutable {
+    done(refusal.ok() ? std::move(status) : refusal);
+  });
 }
 
 void OpenedSession::Added(const base::Status& status, std::vector<Event> events) {
@@ -362,8 +404,8 @@ void OpenedSession::NoteKv(StoredKv kv) {
   store_.NoteKv(row_.key, row_.row.generation, std::move(kv));
 }
 
-void OpenedSession::Rewind(uint64_t to_seq, uint32_t stream, Appended done) {
-  store_.Rewind(*this, to_seq, stream, std::move(done));
+void OpenedSession::Rewind(uint64_t to_seq, uint32_t stream, std::vector<EventBody> bodies, Appended done) {
+  store_.Rewind(*this, to_seq, stream, std::move(bodies), std::move(done));
 }
 
 }  // namespace

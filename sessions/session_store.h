@@ -50,7 +50,19 @@ struct SessionRow {
   int64_t updated_utc_ms = 0;
   std::string parent;  // id; empty: none
   uint64_t parent_seq = 0;
+  bool archived = false;
+  // What whoever works on the session last noted of it for lists (StoredSession::NoteSummary); may be behind
+  // the log, empty: nothing.
+  std::string summary;
 };
+
+// Which sessions a list has.
+struct SessionFilter {
+  std::vector<SessionState> states;  // empty: all
+  bool archived = false;             // the archived ones too
+};
+
+inline constexpr size_t kSummaryBytesMax = 1024;
 
 struct SessionPage {
   std::vector<SessionRow> sessions;  // the last updated first
@@ -72,10 +84,17 @@ class StoredSession : public SessionLog {
   // Not waited for.
   virtual void NoteKv(StoredKv kv) = 0;
 
+  // A hint for lists, of at most kSummaryBytesMax; opaque here. In the next commit, and not waited for.
+  virtual const std::string& summary() const = 0;
+  virtual void NoteSummary(std::string summary) = 0;
+
+  // As Append, and in the same commit takes the session out of lists or puts it back. `bodies` may be empty.
+  virtual void SetArchived(bool archived, std::vector<EventBody> bodies, Appended done) = 0;
+
   // Goes back to what was after event `to_seq`, at least 1, and rests there (IDLE); sampling goes on in
-  // `stream`. While nothing is being added. InvalidArgument for an event that does not count any more. The
-  // files are the caller's to restore.
-  virtual void Rewind(uint64_t to_seq, uint32_t stream, Appended done) = 0;
+  // `stream`; `bodies` follow in the same commit. While nothing is being added. InvalidArgument for an event
+  // that does not count any more. The files are the caller's to restore.
+  virtual void Rewind(uint64_t to_seq, uint32_t stream, std::vector<EventBody> bodies, Appended done) = 0;
 };
 
 struct SessionStoreOptions {
@@ -96,21 +115,24 @@ class SessionStore {
                                                             const SessionStoreOptions& options = {});
   virtual ~SessionStore() = default;
 
-  // Makes a session with its first event. InvalidArgument for an id that is not 1 to 63 of [a-z0-9-] between
-  // letters and digits; AlreadyExists. `created.parent` names a session that is here, at an event that it
-  // has: NotFound otherwise.
-  virtual void Create(std::string id, SessionCreated created, Got<SessionRow> done) = 0;
+  // Makes a session with its first event, and `bodies` behind it, in one commit. InvalidArgument for an id
+  // that is not 1 to 63 of [a-z0-9-] between letters and digits; AlreadyExists. `created.parent` names a
+  // session that is here, at an event that it has: NotFound otherwise. `bodies` must go together with what is
+  // before them (SessionFacts::Apply): Internal, for a fork when it is opened.
+  virtual void Create(std::string id, SessionCreated created, std::vector<EventBody> bodies,
+                      Got<SessionRow> done) = 0;
 
-  // Takes the lease and reads the log; `fold`, which may be null and outlives the session, is told its
-  // events. NotFound; FailedPrecondition while this process has it open; DataLoss,
-  // naming the event, when the chain does not hold or an event makes no sense.
+  // Reads the log and takes the lease, in a commit with what others write at about the same time; `fold`,
+  // which may be null and outlives the session, is told its events. NotFound; FailedPrecondition while this
+  // process has it open; DataLoss, naming the event, when the chain does not hold or an event makes no sense.
   virtual void OpenSession(std::string id, EventFold* fold, Got<std::unique_ptr<StoredSession>> done) = 0;
 
   virtual void Get(std::string id, Got<SessionRow> done) = 0;
 
-  // Pages by last update; `page_token` is empty or the last page's next_page_token. InvalidArgument for any
-  // other. Archived sessions are not listed.
-  virtual void List(size_t page_size, std::string page_token, Got<SessionPage> done) = 0;
+  // Pages by last update; `page_token` is empty or the next_page_token of the last page of the same filter.
+  // InvalidArgument for any other.
+  virtual void List(SessionFilter filter, size_t page_size, std::string page_token,
+                    Got<SessionPage> done) = 0;
 
   // Ids of sessions that say RUNNING or WAITING: what a start has to look after.
   virtual void ListUnfinished(Got<std::vector<std::string>> done) = 0;
@@ -119,8 +141,9 @@ class SessionStore {
   // has left behind. Bounded to some 16 MiB.
   virtual void ReadEvents(std::string id, uint64_t after_seq, size_t count, Got<std::vector<Event>> done) = 0;
 
-  // Out of lists, its events stay.
-  virtual void Archive(std::string id, Got<SessionRow> done) = 0;
+  // Out of lists, or into them again; its events stay. NotFound. For a session that nobody has open here, or
+  // who has it open does not mind.
+  virtual void Archive(std::string id, bool archived, Got<SessionRow> done) = 0;
 
   // Takes over the session `uid` from elsewhere, whole or not at all: its events with their numbers, times
   // and chains, as one history without a parent here (a fork's begins with its parents'). One that was at

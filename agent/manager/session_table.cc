@@ -40,9 +40,11 @@ void SessionTable::With(const std::string& id, Command command) {
   Open(id);
 }
 
-void SessionTable::Alone(const std::string& id, Exclusive operation) {
-  With(id, [this, id, operation = std::move(operation)](base::StatusOr<SessionWorker*> worker) mutable {
+void SessionTable::Alone(const std::string& id, Exclusive operation, Before before) {
+  With(id, [this, id, operation = std::move(operation),
+            before = std::move(before)](base::StatusOr<SessionWorker*> worker) mutable {
     if (!worker.ok()) return operation(std::move(worker), [] {});
+    if (before && before(**worker)) return;
     Entry& entry = EntryOf(id);
     if (entry.exclusive) return entry.exclusives.push_back(std::move(operation));
     RunExclusive(id, std::move(operation));

@@ -40,8 +40,10 @@ class SessionTable {
   // Runs `command` on the session, at once when it is open and nobody has it to himself.
   void With(const std::string& id, Command command);
 
-  // The same, halted, and with nobody else at it.
-  void Alone(const std::string& id, Exclusive operation);
+  // The same, halted, and with nobody else at it. `before`, which may be empty, is asked first, while the
+  // session goes on: true, and nothing is left to do.
+  using Before = absl::AnyInvocable<bool(SessionWorker&)>;
+  void Alone(const std::string& id, Exclusive operation, Before before = {});
 
   // Closes a session that somebody has to himself, so that it is read again: `done`, then his finish.
   void Close(const std::string& id, absl::AnyInvocable<void()> done);

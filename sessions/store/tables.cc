@@ -39,6 +39,9 @@ CREATE TABLE event (
   chain BLOB NOT NULL,
   PRIMARY KEY (session, seq)
 ) STRICT, WITHOUT ROWID;
+)sql",
+                                       R"sql(
+ALTER TABLE session ADD COLUMN summary TEXT NOT NULL DEFAULT '';
 )sql"};
 
 }  // namespace
@@ -53,11 +56,12 @@ using memory::SqliteStatement;
 constexpr char kInsertEventSql[] =
     "INSERT INTO event (session, seq, utc_ms, kind, body, chain) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 constexpr char kUpdateHeadSql[] =
-    "UPDATE session SET state = ?2, wait = ?3, reason = ?4, last_seq = ?5, chain = ?6, updated_utc_ms = ?7 "
-    "WHERE key = ?1";
+    "UPDATE session SET state = ?2, wait = ?3, reason = ?4, last_seq = ?5, chain = ?6, updated_utc_ms = ?7, "
+    "generation = ?8, archived = ?9, summary = ?10 WHERE key = ?1";
 constexpr char kColumns[] =
     "SELECT s.key, s.id, s.uid, s.state, s.wait, s.reason, s.last_seq, s.chain, s.generation, "
-    "s.created_utc_ms, s.updated_utc_ms, s.parent_key, s.parent_seq, s.kv, p.id "
+    "s.created_utc_ms, s.updated_utc_ms, s.parent_key, s.parent_seq, s.kv, p.id, s.archived, "
+    "s.summary "
     "FROM session AS s LEFT JOIN session AS p ON p.key = s.parent_key ";
 constexpr char kInsertSessionSql[] =
     "INSERT INTO session (id, uid, state, wait, reason, last_seq, chain, generation, created_utc_ms, "
@@ -125,6 +129,15 @@ base::Status AlreadyHere(const std::string& id) {
   return absl::AlreadyExistsError(base::View("there is a session " + id + " already"));
 }
 
+base::Status CheckBeginning(const SessionCreated& created, const std::vector<EventBody>& bodies) {
+  SessionFacts facts;
+  base::Status fits = facts.Apply({.seq = 1, .body = created});
+  for (const EventBody& body : bodies) {
+    if (fits.ok()) fits = facts.Apply({.seq = facts.last_seq() + 1, .body = body});
+  }
+  return fits.ok() ? fits : base::Internal("a session that begins in contradiction: " + base::Message(fits));
+}
+
 // What an event changes of the row.
 void Project(const EventBody& body, SessionRow& row) {
   if (const auto* changed = std::get_if<StateChanged>(&body)) {
@@ -185,6 +198,9 @@ base::StatusOr<FullRow> Tables::ReadRow(SqliteStatement& statement) {
   if (!statement.IsNull(11)) full.parent_key = statement.Int(11);
   if (!statement.IsNull(13)) full.kv = DecodeKv(statement.Blob(13));
   if (!statement.IsNull(14)) row.parent = statement.Text(14);
+  full.archived = statement.Int(15);
+  row.archived = full.archived == 1;
+  row.summary = statement.Text(16);
   if (!whole) return base::DataLoss("session " + row.id + ": a row with hashes of a wrong size");
   return full;
 }
@@ -220,12 +236,17 @@ base::Status Tables::WriteHead(int64_t key, const FullRow& head) {
       .Bind(4, row.reason)
       .Bind(5, Signed(row.last_seq))
       .Bind(6, std::span<const std::byte>(head.chain))
-      .Bind(7, row.updated_utc_ms);
+      .Bind(7, row.updated_utc_ms)
+      .Bind(8, Signed(row.generation))
+      .Bind(9, head.archived)
+      .Bind(10, row.summary);
   return update_head_.Run();
 }
 
-base::StatusOr<FullRow> Tables::Insert(const std::string& id, const SessionCreated& created, int64_t utc_ms) {
+base::StatusOr<FullRow> Tables::Insert(const std::string& id, const SessionCreated& created,
+                                       const std::vector<EventBody>& bodies, int64_t utc_ms) {
   HF_RETURN_IF_ERROR(CheckId(id));
+  if (!created.parent.has_value()) HF_RETURN_IF_ERROR(CheckBeginning(created, bodies));
   HF_ASSIGN_OR_RETURN(memory::SqliteTransaction transaction, memory::SqliteTransaction::Begin(*database_));
   memory::SqliteConnection& writer = database_->writer();
   int64_t parent_key = 0;
@@ -256,31 +277,22 @@ base::StatusOr<FullRow> Tables::Insert(const std::string& id, const SessionCreat
     return inserted;
   }
   const int64_t key = writer.last_row_id();
+  NewEvents first{.key = key, .utc_ms = utc_ms, .bodies = {created}};
+  first.bodies.insert(first.bodies.end(), bodies.begin(), bodies.end());
   std::vector<Event> added;
-  HF_RETURN_IF_ERROR(AppendOne({.key = key, .utc_ms = utc_ms, .bodies = {created}}, &added));
+  HF_RETURN_IF_ERROR(AppendOne(first, &added));
   HF_ASSIGN_OR_RETURN(FullRow row, FindKey(key));
   HF_RETURN_IF_ERROR(transaction.Commit());
   return row;
 }
 
-base::StatusOr<FullRow> Tables::TakeLease(const std::string& id) {
-  HF_ASSIGN_OR_RETURN(memory::SqliteTransaction transaction, memory::SqliteTransaction::Begin(*database_));
-  HF_ASSIGN_OR_RETURN(
-      SqliteStatement take,
-      database_->writer().Prepare("UPDATE session SET generation = generation + 1 WHERE id = ?1"));
-  take.Bind(1, id);
-  HF_RETURN_IF_ERROR(take.Run());
-  HF_ASSIGN_OR_RETURN(FullRow row, Find(id));
-  HF_RETURN_IF_ERROR(transaction.Commit());
-  return row;
-}
-
-base::StatusOr<FullRow> Tables::Archive(const std::string& id, int64_t utc_ms) {
+base::StatusOr<FullRow> Tables::Archive(const std::string& id, bool archived, int64_t utc_ms) {
   HF_ASSIGN_OR_RETURN(memory::SqliteTransaction transaction, memory::SqliteTransaction::Begin(*database_));
   HF_ASSIGN_OR_RETURN(
       SqliteStatement archive,
-      database_->writer().Prepare("UPDATE session SET archived = 1, updated_utc_ms = ?2 WHERE id = ?1"));
-  archive.Bind(1, id).Bind(2, utc_ms);
+      database_->writer().Prepare(
+          "UPDATE session SET archived = ?3, updated_utc_ms = ?2 WHERE id = ?1 AND archived <> 2"));
+  archive.Bind(1, id).Bind(2, utc_ms).Bind(3, int64_t{archived});
   HF_RETURN_IF_ERROR(archive.Run());
   HF_ASSIGN_OR_RETURN(FullRow row, Find(id));
   HF_RETURN_IF_ERROR(transaction.Commit());
@@ -328,7 +340,10 @@ base::Status Tables::AppendOne(const NewEvents& append, std::vector<Event>* adde
     Project(body, head.row);
     added->push_back(std::move(event));
   }
-  head.row.updated_utc_ms = append.utc_ms;
+  if (!append.bodies.empty() || append.archived.has_value()) head.row.updated_utc_ms = append.utc_ms;
+  if (append.archived.has_value()) head.archived = *append.archived ? 1 : 0;
+  if (append.summary.has_value()) head.row.summary = *append.summary;
+  if (append.take_lease) ++head.row.generation;
   return WriteHead(append.key, head);
 }
 
@@ -406,6 +421,7 @@ base::StatusOr<FullRow> Tables::EndImport(int64_t key, const std::string& id, in
   if (base::Status named = name.Run(); !named.ok()) {
     return absl::IsAlreadyExists(named) ? AlreadyHere(id) : named;
   }
+  row.archived = 0;
   row.row.state = history.facts.state();
   row.row.wait = history.facts.wait();
   row.row.reason = history.facts.state_reason();
@@ -463,17 +479,21 @@ base::Status Tables::DropUnfinishedImports() {
 
 // --- Reading
 
-base::StatusOr<SessionPage> Tables::List(size_t page_size, std::string_view page_token) {
+base::StatusOr<SessionPage> Tables::List(const SessionFilter& filter, size_t page_size,
+                                         std::string_view page_token) {
   std::pair<int64_t, int64_t> from = {INT64_MAX, INT64_MAX};
   if (!page_token.empty()) {
     HF_ASSIGN_OR_RETURN(from, ParseToken(page_token));
   }
+  int64_t states = filter.states.empty() ? -1 : 0;  // a bit each
+  for (const SessionState state : filter.states) states |= int64_t{1} << static_cast<int>(state);
   HF_ASSIGN_OR_RETURN(
       SqliteStatement list,
       database_->writer().Prepare(std::string(kColumns) +
-                                  "WHERE s.archived = 0 AND (s.updated_utc_ms, s.key) < (?1, ?2) "
+                                  (filter.archived ? "WHERE s.archived < 2 " : "WHERE s.archived = 0 ") +
+                                  "AND (s.updated_utc_ms, s.key) < (?1, ?2) AND (?4 >> s.state) & 1 "
                                   "ORDER BY s.updated_utc_ms DESC, s.key DESC LIMIT ?3"));
-  list.Bind(1, from.first).Bind(2, from.second).Bind(3, static_cast<int64_t>(page_size));
+  list.Bind(1, from.first).Bind(2, from.second).Bind(3, static_cast<int64_t>(page_size)).Bind(4, states);
   SessionPage page;
   int64_t last_key = 0;
   for (;;) {
@@ -635,7 +655,10 @@ base::StatusOr<History> Tables::Load(const FullRow& row, EventFold* fold) {
                                 " is not what was written (its chain does not hold)");
         }
         while (range < live.size() && live[range].last < event.seq) ++range;
-        if (range == live.size() || event.seq < live[range].first) return {};
+        if (range == live.size() || event.seq < live[range].first) {
+          history.facts.NoteRequest(event);
+          return {};
+        }
         HF_RETURN_IF_ERROR(history.facts.Apply(event));
         if (fold != nullptr) fold->Apply(event);
         if (!history.facts.untold().empty() && history.facts.untold().back() == event.seq) {

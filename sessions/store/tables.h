@@ -26,14 +26,18 @@ struct FullRow {
   int64_t parent_key = 0;
   base::Sha256Digest chain = {};
   std::optional<StoredKv> kv;
+  int64_t archived = 0;  // 0, 1, or 2: an import that has not ended
 };
 
-// Events to be added to one session.
+// What is to be written of one session.
 struct NewEvents {
   int64_t key = 0;
-  uint64_t generation = 0;
+  uint64_t generation = 0;  // of who writes
   int64_t utc_ms = 0;
   std::vector<EventBody> bodies;
+  std::optional<bool> archived;
+  std::optional<std::string> summary;
+  bool take_lease = false;  // the generation goes up by one
 };
 
 // What a log says.
@@ -51,9 +55,9 @@ class Tables {
   static base::StatusOr<Tables> Prepare(memory::SqliteDatabase& database);
 
   // Each in a transaction of its own.
-  base::StatusOr<FullRow> Insert(const std::string& id, const SessionCreated& created, int64_t utc_ms);
-  base::StatusOr<FullRow> TakeLease(const std::string& id);
-  base::StatusOr<FullRow> Archive(const std::string& id, int64_t utc_ms);
+  base::StatusOr<FullRow> Insert(const std::string& id, const SessionCreated& created,
+                                 const std::vector<EventBody>& bodies, int64_t utc_ms);
+  base::StatusOr<FullRow> Archive(const std::string& id, bool archived, int64_t utc_ms);
   base::Status SetKv(int64_t key, uint64_t generation, const StoredKv& kv);
   base::StatusOr<int> Rebuild(const std::string& id);
 
@@ -70,7 +74,8 @@ class Tables {
 
   // Reading.
   base::StatusOr<FullRow> Find(std::string_view id);
-  base::StatusOr<SessionPage> List(size_t page_size, std::string_view page_token);
+  base::StatusOr<SessionPage> List(const SessionFilter& filter, size_t page_size,
+                                   std::string_view page_token);
   base::StatusOr<std::vector<std::string>> Unfinished();
   base::StatusOr<std::vector<Event>> Events(const FullRow& row, uint64_t after_seq, size_t count);
   // `fold` may be null.

@@ -262,7 +262,7 @@ void SimProcess::OpenOrCreate() {
   };
   open([this, open](base::StatusOr<std::unique_ptr<sessions::StoredSession>> session) {
     if (!absl::IsNotFound(session.status())) return Recover(std::move(session));
-    sessions_->Create(kId, {}, [this, open](const base::StatusOr<sessions::SessionRow>& row) {
+    sessions_->Create(kId, {}, {}, [this, open](const base::StatusOr<sessions::SessionRow>& row) {
       if (!row.ok()) return RestWith(Rest::kFailed, row.status());
       open([this](auto opened) { Recover(std::move(opened)); });
     });

@@ -87,7 +87,7 @@ class Process {
 
   void Create(const std::string& id, sessions::SessionCreated created) {
     const auto row =
-        Ask<sessions::SessionRow>([&](auto done) { store_->Create(id, created, std::move(done)); });
+        Ask<sessions::SessionRow>([&](auto done) { store_->Create(id, created, {}, std::move(done)); });
     ASSERT_TRUE(row.ok()) << row.status();
   }
   sessions::StoredSession& Session(const std::string& id) {
@@ -116,7 +116,7 @@ class Process {
   }
   void Rewind(const std::string& id, uint64_t to_seq) {
     base::Status got;
-    Session(id).Rewind(to_seq, 9, [&got](base::Status status) { got = std::move(status); });
+    Session(id).Rewind(to_seq, 9, {}, [&got](base::Status status) { got = std::move(status); });
     executor_.RunUntilIdle();
     ASSERT_TRUE(got.ok()) << got;
   }

@@ -134,7 +134,7 @@ TEST(LongGoalTest, ThreeDaysWithCrashesKeepGoalAndPlan) {
       Budgets more = status->budgets;
       more.tokens += 60'000;
       ASSERT_TRUE(
-          world.Ask<uint64_t>([&](auto done) { world.manager().SetBudgets("s", more, std::move(done)); })
+          world.Ask<uint64_t>([&](auto done) { world.manager().SetBudgets({"s"}, more, std::move(done)); })
               .ok());
     } else if (!status->questions.empty()) {
       world.RunFor(3'600 * base::kNsPerSecond);  // people take their time

@@ -368,7 +368,9 @@ bool ManagerWorld::Boot() {
         const auto last = std::find(before.rbegin(), before.rend(), eos).base();
         return std::make_unique<Recited>(IdsOf(script_(Text({last, before.end()}))), begun.size());
       }};
-  p.manager = std::make_unique<SessionManager>(parts, *p.store, base::RealEntropy());
+  p.manager = std::make_unique<SessionManager>(
+      parts, *p.store, base::RealEntropy(), ManagerOptions{},
+      [this](const std::string& id, const sessions::Event& event) { told[id].push_back(event.seq); });
   bool started = false;
   base::Status status;
   p.manager->Start([&](base::Status ended) {

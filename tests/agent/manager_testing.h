@@ -93,6 +93,7 @@ class ManagerWorld {
   static ProfileSet Profile();
 
   SimWorldDisk disk;
+  std::map<std::string, std::vector<uint64_t>> told;  // by session: numbers of the events that were told of
   test::SimClock clock;
   test::SimFileSystem fs;
   test::SimTree watched{clock};  // what waits for files look at

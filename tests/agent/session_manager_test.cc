@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "agent/agent_event.h"
+#include "agent/session_summary.h"
 #include "tests/agent/manager_testing.h"
 #include "tests/support/seeded_random.h"
 
@@ -165,7 +167,7 @@ TEST(SessionManagerTest, ABudgetStopsAndAnotherOneGoesOnWithTheSameGoal) {
   Budgets more;
   more.calls = 100;
   ASSERT_TRUE(
-      world.Ask<uint64_t>([&](auto done) { world.manager().SetBudgets("s", more, std::move(done)); }).ok());
+      world.Ask<uint64_t>([&](auto done) { world.manager().SetBudgets({"s"}, more, std::move(done)); }).ok());
   ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
   EXPECT_EQ(world.Status("s")->goal_state, GoalState::kSucceeded);
   EXPECT_EQ(AgentBodies<GoalSet>(world.Events("s")).size(), 1u);
@@ -254,23 +256,100 @@ TEST(SessionManagerTest, ForksAndRewindsTakeTheFilesAlong) {
   EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\nb\n");
 
   const auto fork = world.Ask<sessions::SessionRow>(
-      [&](auto done) { world.manager().Fork("s", after_a, "t", std::move(done)); });
+      [&](auto done) { world.manager().Fork({"s"}, after_a, "t", std::move(done)); });
   ASSERT_TRUE(fork.ok()) << fork.status();
   ASSERT_TRUE(world.Send("t", {.text = "add c"}).ok());
   ASSERT_TRUE(world.RunUntilState("t", {SessionState::kIdle}));
   EXPECT_EQ(world.disk.layers["/layers/t"].files["f"], "a\nc\n");
   EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\nb\n");
 
-  const auto rewound = world.Ask<int>([&](auto done) {
-    world.manager().Rewind("s", after_a, [done = std::move(done)](const base::Status& status) mutable {
-      status.ok() ? done(1) : done(status);
-    });
-  });
+  const auto rewound =
+      world.Ask<uint64_t>([&](auto done) { world.manager().Rewind({"s"}, after_a, std::move(done)); });
   ASSERT_TRUE(rewound.ok()) << rewound.status();
   EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\n");
   ASSERT_TRUE(world.Send("s", {.text = "add d"}).ok());
   ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
   EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\nd\n");
+}
+
+TEST(SessionManagerTest, UndoGoesBackBehindWhatWasSaidLastTheFilesToo) {
+  ManagerWorld world([](const std::string& told) -> Reply {
+    if (Has(told, "add ")) return Append("f", told.substr(told.find("add ") + 4, 1));
+    return {.text = "done"};
+  });
+  ASSERT_TRUE(world.Boot());
+  ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile()}).ok());
+  const auto undo = [&] {
+    return world.Ask<uint64_t>([&](auto done) { world.manager().Undo({"s"}, std::move(done)); });
+  };
+  EXPECT_TRUE(absl::IsFailedPrecondition(undo().status()));
+  for (const char* text : {"add a", "add b", "add c"}) {
+    ASSERT_TRUE(world.Send("s", {.text = text}).ok());
+    ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
+  }
+  EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\nb\nc\n");
+  ASSERT_TRUE(undo().ok());
+  EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\nb\n");
+  ASSERT_TRUE(undo().ok());
+  EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\n");
+  EXPECT_EQ(world.Status("s")->row.state, SessionState::kIdle);
+  ASSERT_TRUE(world.Send("s", {.text = "add d"}).ok());
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
+  EXPECT_EQ(world.disk.layers["/layers/s"].files["f"], "a\nd\n");
+}
+
+TEST(SessionManagerTest, ListsSayNamesAndGoalsOfSessionsThatAreClosed) {
+  ManagerWorld world(Lines(1));
+  ASSERT_TRUE(world.Boot());
+  NewSession session = WithGoal("write\none line", {{.command = "has f line 1"}});
+  session.display_name = "First";
+  ASSERT_TRUE(world.Create(session).ok());
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
+  const auto summary = [&] { return DecodeSummary(world.Status("s")->row.summary); };
+  EXPECT_EQ(summary(),
+            (SessionSummary{.display_name = "First", .goal = "write one line", .goal_state = "SUCCEEDED"}));
+  ASSERT_TRUE(
+      world
+          .Ask<uint64_t>([&](auto done) { world.manager().SetDisplayName({"s"}, "Second", std::move(done)); })
+          .ok());
+  EXPECT_EQ(world.Status("s")->display_name, "Second");
+  EXPECT_EQ(summary().display_name, "Second");
+  world.Kill();
+  ASSERT_TRUE(world.Boot());
+  EXPECT_EQ(summary().display_name, "Second");
+  EXPECT_TRUE(absl::IsInvalidArgument(world
+                                          .Ask<uint64_t>([&](auto done) {
+                                            world.manager().SetDisplayName({"s"}, std::string(201, 'x'),
+                                                                           std::move(done));
+                                          })
+                                          .status()));
+}
+
+// Whoever watches needs no look at the store: numbers without a gap, whatever is done.
+TEST(SessionManagerTest, EveryEventIsToldOnceInOrder) {
+  ManagerWorld world(Lines(2));
+  ASSERT_TRUE(world.Boot());
+  ASSERT_TRUE(world.Create(WithGoal("write", {{.command = "has f line 2"}})).ok());
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
+  ASSERT_TRUE(
+      world.Ask<uint64_t>([&](auto done) { world.manager().Rewind({"s"}, 3, std::move(done)); }).ok());
+  ASSERT_TRUE(
+      world
+          .Ask<sessions::SessionRow>([&](auto done) { world.manager().Fork({"s"}, 0, "t", std::move(done)); })
+          .ok());
+  ASSERT_TRUE(world.Send("s", {.text = "more"}).ok());
+  ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
+  for (const char* id : {"s", "t"}) {
+    const auto events = world.Events(id);
+    const std::vector<uint64_t>& told = world.told[id];
+    ASSERT_FALSE(told.empty());
+    EXPECT_EQ(told.back(), events.back().seq);
+    for (size_t i = 1; i < told.size(); ++i) EXPECT_EQ(told[i], told[i - 1] + 1) << id;
+    const auto first = std::find_if(events.rbegin(), events.rend(), [](const sessions::Event& event) {
+      return std::holds_alternative<sessions::SessionCreated>(event.body);
+    });
+    EXPECT_EQ(told.front(), first->seq);
+  }
 }
 
 TEST(SessionManagerTest, WhatHasLeftTheWindowIsRecalled) {
@@ -306,11 +385,7 @@ TEST(SessionManagerTest, ARewindToNowhereIsRefusedAndTheSessionGoesOn) {
   ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile(), .message = "go"}).ok());
   ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
   const auto rewind = [&](uint64_t seq) {
-    return world.Ask<int>([&](auto done) {
-      world.manager().Rewind("s", seq, [done = std::move(done)](const base::Status& status) mutable {
-        status.ok() ? done(1) : done(status);
-      });
-    });
+    return world.Ask<uint64_t>([&](auto done) { world.manager().Rewind({"s"}, seq, std::move(done)); });
   };
   EXPECT_TRUE(absl::IsInvalidArgument(rewind(0).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(rewind(999'999).status()));
@@ -325,7 +400,7 @@ TEST(SessionManagerTest, WithNothingToDoItRests) {
   ManagerWorld world(Lines(1));
   ASSERT_TRUE(world.Boot());
   ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile()}).ok());
-  ASSERT_TRUE(world.Ask<uint64_t>([&](auto done) { world.manager().Resume("s", std::move(done)); }).ok());
+  ASSERT_TRUE(world.Ask<uint64_t>([&](auto done) { world.manager().Resume({"s"}, std::move(done)); }).ok());
   ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle}));
 }
 
@@ -341,7 +416,7 @@ TEST(SessionManagerTest, AnotherGoalIsJudgedByItsOwnChecks) {
     world.RunUntil([&tasks] { return tasks-- == 0; });
     const GoalSet other{.text = "another", .checks = {{.command = "has g nothing"}}, .budgets = {.calls = 6}};
     ASSERT_TRUE(
-        world.Ask<uint64_t>([&](auto done) { world.manager().SetGoal("s", other, std::move(done)); }).ok());
+        world.Ask<uint64_t>([&](auto done) { world.manager().SetGoal({"s"}, other, std::move(done)); }).ok());
     ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
     EXPECT_EQ(world.Status("s")->goal_state, GoalState::kPaused) << world.Status("s")->row.reason;
   }
@@ -356,9 +431,9 @@ TEST(SessionManagerTest, WhatIsAskedAtOnceIsDoneInTurn) {
   const auto keep = [&answers](base::StatusOr<uint64_t> seq) { answers.push_back(std::move(seq)); };
   world.manager().Send("s", {.request_id = "r", .text = "more"}, keep);
   world.manager().Send("s", {.request_id = "r", .text = "more"}, keep);
-  world.manager().Pause("s", keep);
-  world.manager().Resume("s", keep);
-  world.manager().Resume("s", keep);
+  world.manager().Pause({"s"}, keep);
+  world.manager().Resume({"s"}, keep);
+  world.manager().Resume({"s"}, keep);
   world.RunUntil([&answers] { return answers.size() == 5; });
   ASSERT_EQ(answers.size(), 5u);
   for (const auto& answer : answers) EXPECT_TRUE(answer.ok()) << answer.status();
@@ -376,14 +451,15 @@ TEST(SessionManagerTest, AStopAlwaysEnds) {
     ASSERT_TRUE(world.Create(WithGoal("write", {{.command = "has f line 4"}})).ok());
     size_t tasks = after;
     world.RunUntil([&tasks] { return tasks-- == 0; });
-    world.manager().Pause("s", [](const base::StatusOr<uint64_t>&) {});
-    world.manager().Resume("s", [](const base::StatusOr<uint64_t>&) {});
+    world.manager().Pause({"s"}, [](const base::StatusOr<uint64_t>&) {});
+    world.manager().Resume({"s"}, [](const base::StatusOr<uint64_t>&) {});
     bool stopped = false;
     world.manager().Stop([&stopped] { stopped = true; });
     ASSERT_TRUE(world.RunUntil([&stopped] { return stopped; }));
     ASSERT_TRUE(world.Boot());
     if (world.Status("s")->row.state == SessionState::kPaused) {
-      ASSERT_TRUE(world.Ask<uint64_t>([&](auto done) { world.manager().Resume("s", std::move(done)); }).ok());
+      ASSERT_TRUE(
+          world.Ask<uint64_t>([&](auto done) { world.manager().Resume({"s"}, std::move(done)); }).ok());
     }
     ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
     EXPECT_EQ(world.Status("s")->goal_state, GoalState::kSucceeded) << world.Status("s")->row.reason;
@@ -397,7 +473,7 @@ TEST(SessionManagerTest, WhoWaitsForASessionAtAStopIsAnswered) {
   ASSERT_TRUE(world.Create(WithGoal("write", {{.command = "has f line 4"}})).ok());
   std::vector<base::StatusOr<uint64_t>> answers;
   const auto keep = [&answers](base::StatusOr<uint64_t> seq) { answers.push_back(std::move(seq)); };
-  for (int i = 0; i < 3; ++i) world.manager().Pause("s", keep);
+  for (int i = 0; i < 3; ++i) world.manager().Pause({"s"}, keep);
   bool stopped = false;
   world.manager().Stop([&stopped] { stopped = true; });
   ASSERT_TRUE(world.RunUntil([&stopped] { return stopped; }));
@@ -426,7 +502,7 @@ TEST(SessionManagerTest, AWaitIsEndedOnceThoughTheFileChangesMeanwhile) {
     size_t tasks = after;
     world.RunUntil([&tasks] { return tasks-- == 0; });
     const auto said = world.Ask<uint64_t>([&](auto done) {
-      world.manager().SetGoal("s", {.text = "x", .budgets = {.tokens = 0}}, std::move(done));
+      world.manager().SetGoal({"s"}, {.text = "x", .budgets = {.tokens = 0}}, std::move(done));
     });
     ASSERT_TRUE(said.ok()) << said.status();
     ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
@@ -463,7 +539,7 @@ TEST(SessionManagerTest, AFullDiskPausesAndRoomLetsItGoOn) {
   for (int i = 0; i < 3; ++i) world.fs.FailNext(test::SimOp::kWrite, "holdfast.db", ENOSPC);
   ASSERT_TRUE(world.RunUntilState("s", {SessionState::kPaused, SessionState::kIdle}));
   EXPECT_THAT(world.Status("s")->row.reason, HasSubstr("STORAGE"));
-  ASSERT_TRUE(world.Ask<uint64_t>([&](auto done) { world.manager().Resume("s", std::move(done)); }).ok());
+  ASSERT_TRUE(world.Ask<uint64_t>([&](auto done) { world.manager().Resume({"s"}, std::move(done)); }).ok());
   ASSERT_TRUE(world.RunUntilState("s", {SessionState::kIdle, SessionState::kPaused}));
   EXPECT_EQ(world.Status("s")->goal_state, GoalState::kSucceeded) << world.Status("s")->row.reason;
 }

@@ -302,7 +302,7 @@ void Process::Session::Open() {
     sessions::SessionCreated created{.seed = spec_.seed};
     std::transform(spec_.id.begin(), spec_.id.end(), created.uid.begin(),
                    [](char c) { return static_cast<std::byte>(c); });
-    store.Create(spec_.id, std::move(created),
+    store.Create(spec_.id, std::move(created), {},
                  [this, &store](const base::StatusOr<sessions::SessionRow>& row) {
                    if (!row.ok()) return Fail(row.status());
                    store.OpenSession(spec_.id, nullptr, [this](auto made) { Begin(std::move(made)); });

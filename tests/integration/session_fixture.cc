@@ -112,7 +112,8 @@ void Make(const std::string& model, const std::string& directory) {
     executor.Drain();
   };
   on_control([&] {
-    store->Create("lease", created, [](const auto& row) { Must(base::StatusOr<sessions::SessionRow>(row)); });
+    store->Create("lease", created, {},
+                  [](const auto& row) { Must(base::StatusOr<sessions::SessionRow>(row)); });
   });
   on_control(
       [&] { store->OpenSession("lease", nullptr, [&](auto open) { session = Must(std::move(open)); }); });

@@ -71,6 +71,7 @@ std::vector<EventBody> OneOfEach() {
       Recovered{.generation = 4, .report = "c1 was run again"},
       TokensAccounted{.attached = 1, .prefilled = 2, .decoded = 3, .forced = 4, .discarded = 5},
       WorkspaceChanged{.manifest = Digest(5), .reason = "applied"},
+      RequestDone{.request_id = "r3", .what = "pause"},
       AgentEvent{.kind = 300, .payload = std::string("\0x", 2)},
   };
 }
@@ -158,9 +159,9 @@ TEST(EventTest, FieldsThatDoNotGoTogetherAreRefused) {
 
 TEST(EventTest, UnknownKindsAndTooLargeEventsAreRefused) {
   EXPECT_TRUE(absl::IsDataLoss(Decode(0, "").status()));
-  EXPECT_TRUE(absl::IsDataLoss(Decode(18, "").status()));
+  EXPECT_TRUE(absl::IsDataLoss(Decode(19, "").status()));
   EXPECT_TRUE(absl::IsDataLoss(Decode(300, std::string(kEventBytesMax + 1, 'x')).status()));
-  EXPECT_EQ(KindName(18), "UNKNOWN_18");
+  EXPECT_EQ(KindName(19), "UNKNOWN_19");
   EXPECT_EQ(KindName(256), "AGENT_256");
 }
 

@@ -111,7 +111,7 @@ TEST(SessionFactsTest, InputsAndOutcomesAreUntoldUntilRendered) {
   EXPECT_EQ(history.facts().untold(), (std::deque<uint64_t>{2, 4}));
   history.Add(TokenRun{.ids = {1, 2}, .rendered = {2}});
   EXPECT_EQ(history.facts().untold(), (std::deque<uint64_t>{4}));
-  EXPECT_EQ(history.facts().FindRequest("a"), 2u);
+  EXPECT_EQ(history.facts().FindRequest("a")->seq, 2u);
   EXPECT_EQ(history.facts().FindRequest("b"), std::nullopt);
 }
 

@@ -56,8 +56,9 @@ class Process {
     EXPECT_TRUE(got.has_value());
     return *std::move(got);
   }
-  base::StatusOr<SessionRow> Create(const std::string& id, SessionCreated created) {
-    return Ask<SessionRow>([&](auto done) { store_->Create(id, created, std::move(done)); });
+  base::StatusOr<SessionRow> Create(const std::string& id, SessionCreated created,
+                                    std::vector<EventBody> bodies = {}) {
+    return Ask<SessionRow>([&](auto done) { store_->Create(id, created, bodies, std::move(done)); });
   }
   base::StatusOr<SessionRow> Get(const std::string& id) {
     return Ask<SessionRow>([&](auto done) { store_->Get(id, std::move(done)); });
@@ -76,9 +77,10 @@ class Process {
     executor_.RunUntilIdle();
     return got;
   }
-  base::Status Rewind(const std::string& id, uint64_t to_seq) {
+  base::Status Rewind(const std::string& id, uint64_t to_seq, std::vector<EventBody> bodies = {}) {
     base::Status got;
-    session(id).Rewind(to_seq, 9, [&got](base::Status status) { got = std::move(status); });
+    session(id).Rewind(to_seq, 9, std::move(bodies),
+                       [&got](base::Status status) { got = std::move(status); });
     executor_.RunUntilIdle();
     return got;
   }
@@ -150,7 +152,7 @@ TEST_F(SessionStoreTest, SessionComesBackAsItWasLeft) {
   EXPECT_EQ(session.generation(), 2u);
   EXPECT_EQ(Window(session), (std::vector<int32_t>{1, 2, 3}));
   EXPECT_EQ(session.facts().state(), SessionState::kRunning);
-  EXPECT_EQ(session.facts().FindRequest("r"), 2u);
+  EXPECT_EQ(session.facts().FindRequest("r")->seq, 2u);
   ASSERT_EQ(session.facts().untold().size(), 1u);
   EXPECT_EQ(std::get<InputReceived>(session.ReadUntold(2)->body).text, "hello");
   EXPECT_TRUE(absl::IsNotFound(session.ReadUntold(3).status()));
@@ -247,6 +249,116 @@ TEST_F(SessionStoreTest, AppendBehindAFailedOneFailsToo) {
   EXPECT_EQ(Window(process->session("a")), (std::vector<int32_t>{4}));
 }
 
+TEST_F(SessionStoreTest, ASessionBeginsInOneCommit) {
+  auto process = Start();
+  const auto row = process->Create(
+      "a", Created(1), {InputReceived{.text = "go"}, StateChanged{.state = SessionState::kRunning}});
+  ASSERT_TRUE(row.ok()) << row.status();
+  EXPECT_EQ(row->state, SessionState::kRunning);
+  EXPECT_EQ(row->last_seq, 3u);
+  EXPECT_TRUE(absl::IsInternal(process->Create("b", Created(2), {TimerEnded{.timer = "t"}}).status()));
+  EXPECT_TRUE(absl::IsNotFound(process->Get("b").status()));
+}
+
+TEST_F(SessionStoreTest, ListsAreFiltered) {
+  auto process = Start();
+  for (uint8_t i = 0; i < 6; ++i) {
+    clock_.Advance(base::kNsPerSecond);
+    const SessionState state = i % 2 == 0 ? SessionState::kPaused : SessionState::kRunning;
+    ASSERT_TRUE(process->Create("s" + std::to_string(i), Created(i), {StateChanged{.state = state}}).ok());
+  }
+  const auto archive = [&](const std::string& id, bool archived) {
+    return process->Ask<SessionRow>(
+        [&](auto done) { process->store().Archive(id, archived, std::move(done)); });
+  };
+  ASSERT_TRUE(archive("s4", true)->archived);
+  const auto list = [&](const SessionFilter& filter) {
+    std::string ids;
+    std::string token;
+    do {
+      const auto page = process->Ask<SessionPage>(
+          [&](auto done) { process->store().List(filter, 2, token, std::move(done)); });
+      EXPECT_TRUE(page.ok()) << page.status();
+      for (const SessionRow& row : page->sessions) ids += row.id + (row.archived ? "* " : " ");
+      token = page->next_page_token;
+    } while (!token.empty());
+    return ids;
+  };
+  EXPECT_EQ(list({}), "s5 s3 s2 s1 s0 ");
+  EXPECT_EQ(list({.states = {SessionState::kPaused}}), "s2 s0 ");
+  EXPECT_EQ(list({.states = {SessionState::kPaused}, .archived = true}), "s4* s2 s0 ");
+  EXPECT_EQ(list({.states = {SessionState::kIdle, SessionState::kRunning}}), "s5 s3 s1 ");
+  EXPECT_FALSE(archive("s4", false)->archived);
+  EXPECT_EQ(list({.states = {SessionState::kPaused}}), "s4 s2 s0 ");
+  EXPECT_TRUE(absl::IsNotFound(archive("none", true).status()));
+}
+
+TEST_F(SessionStoreTest, ASummaryStandsInTheRowAndMovesNothing) {
+  auto process = Start();
+  ASSERT_TRUE(process->Create("a", Created(1)).ok());
+  ASSERT_TRUE(process->OpenSession("a").ok());
+  const int64_t updated = process->Get("a")->updated_utc_ms;
+  clock_.Advance(base::kNsPerSecond);
+  process->session("a").NoteSummary("{\"goal\":\"x\"}");
+  process->executor().RunUntilIdle();
+  EXPECT_EQ(process->Get("a")->summary, "{\"goal\":\"x\"}");
+  EXPECT_EQ(process->Get("a")->updated_utc_ms, updated);
+  EXPECT_EQ(process->Get("a")->last_seq, 1u);
+  process->Close("a");
+  ASSERT_TRUE(process->OpenSession("a").ok());
+  EXPECT_EQ(process->session("a").summary(), "{\"goal\":\"x\"}");
+  EXPECT_TRUE(process->Append("a", {Fed(0, {1})}).ok());
+  EXPECT_EQ(process->Get("a")->summary, "{\"goal\":\"x\"}");
+}
+
+// A hint that a full disk refuses is none; the log goes on.
+TEST_F(SessionStoreTest, ASummaryThatFailsHarmsNothing) {
+  auto process = Start();
+  ASSERT_TRUE(process->Create("a", Created(1)).ok());
+  ASSERT_TRUE(process->OpenSession("a").ok());
+  fs_.FailNext(test::SimOp::kWrite, "holdfast.db", ENOSPC);
+  process->session("a").NoteSummary("x");
+  process->executor().RunUntilIdle();
+  EXPECT_EQ(process->Get("a")->summary, "");
+  EXPECT_TRUE(process->Append("a", {Fed(0, {1})}).ok());
+}
+
+TEST_F(SessionStoreTest, RequestsStayDoneBehindARewindAndAreNotAForks) {
+  auto process = Start();
+  ASSERT_TRUE(process->Create("a", Created(1), {RequestDone{.request_id = "c", .what = "create"}}).ok());
+  ASSERT_TRUE(process->OpenSession("a").ok());
+  ASSERT_TRUE(process
+                  ->Append("a", {InputReceived{.request_id = "r", .text = "x"},
+                                 RequestDone{.request_id = "r", .what = "send"}})
+                  .ok());                                                                            // 3, 4
+  ASSERT_TRUE(process->Rewind("a", 2, {RequestDone{.request_id = "back", .what = "rewind"}}).ok());  // 5 to 7
+  const auto check = [&] {
+    const SessionFacts& facts = process->session("a").facts();
+    EXPECT_EQ(facts.FindRequest("c"), (DoneRequest{.seq = 2, .what = "create"}));
+    EXPECT_EQ(facts.FindRequest("r"), (DoneRequest{.seq = 4, .what = "send"}));
+    EXPECT_EQ(facts.FindRequest("back"), (DoneRequest{.seq = 7, .what = "rewind"}));
+    EXPECT_EQ(facts.FindRequest("other"), std::nullopt);
+    EXPECT_EQ(facts.last_seq(), 7u);
+  };
+  check();
+  ASSERT_TRUE(process->Rewind("a", 2).ok());
+  EXPECT_EQ(process->session("a").facts().FindRequest("back")->seq, 7u);
+  process = nullptr;
+  process = Start();
+  ASSERT_TRUE(process->OpenSession("a").ok());
+  EXPECT_EQ(process->session("a").facts().FindRequest("r")->seq, 4u);
+  EXPECT_EQ(process->session("a").facts().FindRequest("back")->seq, 7u);
+
+  SessionCreated fork = Created(2);
+  fork.parent = SessionUid{std::byte{1}};
+  fork.parent_seq = 9;
+  ASSERT_TRUE(process->Create("b", fork, {RequestDone{.request_id = "f", .what = "fork"}}).ok());
+  ASSERT_TRUE(process->OpenSession("b").ok());
+  EXPECT_EQ(process->session("b").facts().FindRequest("r"), std::nullopt);
+  EXPECT_EQ(process->session("b").facts().FindRequest("c"), std::nullopt);
+  EXPECT_EQ(process->session("b").facts().FindRequest("f")->what, "fork");
+}
+
 TEST_F(SessionStoreTest, ListIsPagedByLastUpdate) {
   auto process = Start();
   for (uint8_t i = 0; i < 7; ++i) {
@@ -254,12 +366,13 @@ TEST_F(SessionStoreTest, ListIsPagedByLastUpdate) {
     ASSERT_TRUE(process->Create("s" + std::to_string(i), Created(i)).ok());
   }
   ASSERT_TRUE(
-      process->Ask<SessionRow>([&](auto done) { process->store().Archive("s3", std::move(done)); }).ok());
+      process->Ask<SessionRow>([&](auto done) { process->store().Archive("s3", true, std::move(done)); })
+          .ok());
   std::vector<std::string> ids;
   std::string token;
   do {
     const auto page =
-        process->Ask<SessionPage>([&](auto done) { process->store().List(2, token, std::move(done)); });
+        process->Ask<SessionPage>([&](auto done) { process->store().List({}, 2, token, std::move(done)); });
     ASSERT_TRUE(page.ok()) << page.status();
     for (const SessionRow& row : page->sessions) ids.push_back(row.id);
     token = page->next_page_token;
@@ -267,7 +380,7 @@ TEST_F(SessionStoreTest, ListIsPagedByLastUpdate) {
   EXPECT_EQ(ids, (std::vector<std::string>{"s6", "s5", "s4", "s2", "s1", "s0"}));
   for (const std::string bad : {"x", "1", "1.", "1.x", ".1", "1.2.3"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(
-        process->Ask<SessionPage>([&](auto done) { process->store().List(2, bad, std::move(done)); })
+        process->Ask<SessionPage>([&](auto done) { process->store().List({}, 2, bad, std::move(done)); })
             .status()))
         << bad;
   }
