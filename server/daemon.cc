@@ -37,11 +37,11 @@ base::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(DaemonOptions options) {
 // Every service of the API, made of the gate, the runtime and who is told of events. They live until no call
 // is left. One that has streams ends them when the gate closes (CallGate::OnClose).
 void Daemon::AddServices(ServerFacts facts) {
-  services_.push_back(std::make_unique<ServerService>(
-      *gate_, *runtime_, std::move(facts), [this](int64_t deadline_ms) { RequestStop(deadline_ms); }));
-  auto sessions = std::make_unique<SessionService>(*gate_, *runtime_);
+  auto sessions = std::make_unique<SessionService>(*gate_, *runtime_, facts.data_directory);
   session_service_ = sessions.get();
   services_.push_back(std::move(sessions));
+  services_.push_back(std::make_unique<ServerService>(
+      *gate_, *runtime_, std::move(facts), [this](int64_t deadline_ms) { RequestStop(deadline_ms); }));
 }
 
 // Whoever wants to know what becomes durable in open sessions is told here, on the control lane, from before
@@ -49,6 +49,10 @@ void Daemon::AddServices(ServerFacts facts) {
 void Daemon::Tell(const std::string& session, const sessions::Event& event) {
   // Before it is there nobody watches.
   if (SessionService* const sessions = session_service_) sessions->OnEvent(session, event);
+}
+
+void Daemon::TellLive(const std::string& session, const agent::LiveNote& note) {
+  if (SessionService* const sessions = session_service_) sessions->OnLive(session, note);
 }
 
 base::Status Daemon::Serve() {

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/live_note.h"
 #include "base/status.h"
 #include "server/runtime.h"
 
@@ -51,6 +52,7 @@ class Daemon {
   Daemon();
   void AddServices(ServerFacts facts);
   void Tell(const std::string& session, const sessions::Event& event);
+  void TellLive(const std::string& session, const agent::LiveNote& note);
   base::Status Serve();
 
   std::string socket_;

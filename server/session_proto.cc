@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <utility>
 
+#include "agent/session_summary.h"
 #include "base/coding.h"
 #include "base/hash.h"
+#include "server/grpc_status.h"
 #include "server/proto_value.h"
 
 namespace holdfast::server {
@@ -52,6 +54,16 @@ std::string EtagOf(const v1::Session& session) {
   return base::ToHex(std::span(digest).first(8));
 }
 
+// By GoalStateName.
+v1::Goal::State GoalStateOf(std::string_view name) {
+  for (int state = v1::Goal::STATE_ACTIVE; state <= v1::Goal::STATE_CANCELLED; ++state) {
+    if (agent::GoalStateName(static_cast<agent::GoalState>(state)) == name) {
+      return static_cast<v1::Goal::State>(state);
+    }
+  }
+  return v1::Goal::STATE_UNSPECIFIED;
+}
+
 base::StatusOr<int64_t> Count(int64_t count, std::string_view field) {
   if (count < 0) return FieldError(field, "is below 0");
   return count;
@@ -97,10 +109,19 @@ void RowToProto(const sessions::SessionRow& row, v1::Session* out) {
   out->set_last_sequence(row.last_seq);
   if (!row.parent.empty()) out->set_parent(SessionName(row.parent));
   out->set_parent_sequence(row.parent_seq);
+  out->set_archived(row.archived);
+  const agent::SessionSummary summary = agent::DecodeSummary(row.summary);
+  out->set_display_name(ValidText(summary.display_name, kReasonBytesMax));
+  if (summary.goal_state.empty()) return;
+  out->mutable_goal()->set_text(ValidText(summary.goal, kReasonBytesMax));
+  out->mutable_goal()->set_state(GoalStateOf(summary.goal_state));
+  out->mutable_goal()->set_state_reason(ValidText(summary.goal_reason, kReasonBytesMax));
 }
 
 void StatusToProto(const agent::SessionStatus& status, v1::Session* out) {
   RowToProto(status.row, out);
+  out->clear_goal();  // the row's may be behind
+  out->set_display_name(ValidText(status.display_name, kReasonBytesMax));
   if (status.profile.has_value()) SpecToProto(*status.profile, out->mutable_spec());
   if (status.goal.has_value()) {
     v1::Goal& goal = *out->mutable_goal();
@@ -129,6 +150,13 @@ void StatusToProto(const agent::SessionStatus& status, v1::Session* out) {
     told.set_question(ValidText(question.question, kLastTextBytesMax));
   }
   out->set_etag(EtagOf(*out));
+}
+
+base::Status WithReasonOf(base::Status status) {
+  if (!ReasonOf(status).empty()) return status;
+  if (absl::IsNotFound(status)) return WithReason(std::move(status), "SESSION_NOT_FOUND");
+  if (absl::IsAlreadyExists(status)) return WithReason(std::move(status), "SESSION_EXISTS");
+  return status;
 }
 
 bool Rests(const sessions::SessionRow& row) {

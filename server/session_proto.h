@@ -35,6 +35,9 @@ void RowToProto(const sessions::SessionRow& row, v1::Session* out);
 // All of it. `out` is empty.
 void StatusToProto(const agent::SessionStatus& status, v1::Session* out);
 
+// An error of the manager or the store with a reason for programs: SESSION_NOT_FOUND, SESSION_EXISTS.
+base::Status WithReasonOf(base::Status status);
+
 // Nothing is to be done before a person says something, or ever.
 bool Rests(const sessions::SessionRow& row);
 

@@ -6,11 +6,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/coding.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "server/event_proto.h"
 #include "server/grpc_status.h"
 #include "server/proto_value.h"
+#include "server/session_import_reactor.h"
 #include "server/session_proto.h"
 
 namespace holdfast::server {
@@ -33,15 +35,8 @@ constexpr int64_t kHeartbeatMsDefault = 15'000;
 constexpr int64_t kHeartbeatMsMin = 1'000;
 constexpr int64_t kHeartbeatMsMax = 600'000;
 constexpr size_t kToldMax = 256;
+constexpr size_t kExportsMax = 16;
 constexpr int32_t kSmallVocabulary = 16'384;  // the model that ships with Holdfast has 4,096
-
-// What the manager answers, with a reason for programs.
-base::Status WithReasonOf(base::Status status) {
-  if (!ReasonOf(status).empty()) return status;
-  if (absl::IsNotFound(status)) return WithReason(std::move(status), "SESSION_NOT_FOUND");
-  if (absl::IsAlreadyExists(status)) return WithReason(std::move(status), "SESSION_EXISTS");
-  return status;
-}
 
 base::Status CheckRequestId(const std::string& id) {
   if (id.size() <= kRequestIdBytesMax) return {};
@@ -134,6 +129,27 @@ base::StatusOr<agent::NewSession> NewSessionOf(const v1::CreateSessionRequest& r
   return made;
 }
 
+// Of an update, for one of its fields.
+Target PartOf(const v1::UpdateSessionRequest& request, const std::string& id, const std::string& path) {
+  if (request.request_id().empty() || request.update_mask().paths_size() == 1) {
+    return {id, request.request_id()};
+  }
+  return {id, base::ToHex(base::Sha256Of(base::AsBytes(path + "/" + request.request_id())))};
+}
+
+base::Status CheckUpdate(const v1::UpdateSessionRequest& request) {
+  HF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  if (request.update_mask().paths().empty()) return FieldError("update_mask", "names no field");
+  std::set<std::string> seen;
+  for (const std::string& path : request.update_mask().paths()) {
+    if (path != "display_name" && path != "goal.budgets" && path != "archived") {
+      return FieldError("update_mask", "display_name, goal.budgets and archived can be changed");
+    }
+    if (!seen.insert(path).second) return FieldError("update_mask", "names a field twice");
+  }
+  return CheckLength(request.session().display_name(), agent::kDisplayNameBytesMax, "session.display_name");
+}
+
 // What the session is made with. Reads the tree: tools lane.
 base::StatusOr<agent::ProfileSet> ProfileOf(const Runtime& runtime, const v1::SessionSpec& spec) {
   if (!spec.repository().empty()) {
@@ -154,6 +170,28 @@ base::StatusOr<int> PageSize(int asked, int by_default) {
   if (asked < 0) return FieldError("page_size", "is below 0");
   if (asked == 0) return by_default;
   return std::min(asked, kPageMax);
+}
+
+struct ExportRequest {
+  std::string id;
+  SessionExportStream::Format format = SessionExportStream::Format::kRecord;
+};
+
+base::StatusOr<ExportRequest> ExportRequestOf(const grpc::ByteBuffer& bytes) {
+  v1::ExportSessionRequest request;
+  grpc::ByteBuffer copy(bytes);
+  if (!grpc::SerializationTraits<v1::ExportSessionRequest>::Deserialize(&copy, &request).ok()) {
+    return base::InvalidArgument("the request is no ExportSessionRequest");
+  }
+  ExportRequest wanted;
+  HF_ASSIGN_OR_RETURN(wanted.id, SessionIdOf(request.name()));
+  if (!v1::ExportSessionRequest::Format_IsValid(request.format())) {
+    return FieldError("format", "is none of those known");
+  }
+  if (request.format() == v1::ExportSessionRequest::FORMAT_MARKDOWN) {
+    wanted.format = SessionExportStream::Format::kMarkdown;
+  }
+  return wanted;
 }
 
 base::StatusOr<WatchRequest> WatchRequestOf(const grpc::ByteBuffer& bytes) {
@@ -177,9 +215,11 @@ base::StatusOr<WatchRequest> WatchRequestOf(const grpc::ByteBuffer& bytes) {
 
 }  // namespace
 
-SessionService::SessionService(CallGate& gate, Runtime& runtime, const WatchHubOptions& watch)
+SessionService::SessionService(CallGate& gate, Runtime& runtime, std::string directory,
+                               const WatchHubOptions& watch)
     : gate_(gate),
       runtime_(runtime),
+      directory_(std::move(directory)),
       hub_({.executor = runtime.executor(),
             .clock = base::RealClock(),
             .store = runtime.store(),
@@ -191,13 +231,28 @@ SessionService::SessionService(CallGate& gate, Runtime& runtime, const WatchHubO
       waiters_(runtime.executor(), base::RealClock(), runtime.store()) {
   gate_.OnClose([this] {
     hub_.Close(Stopping());
-    runtime_.OnControl([this] { waiters_.Close(Stopping()); });
+    runtime_.OnControl([this] {
+      waiters_.Close(Stopping());
+      const std::lock_guard lock(mutex_);
+      for (const auto& [id, stream] : exports_) stream->End(Stopping());
+    });
   });
 }
 
 void SessionService::OnEvent(const std::string& session, const sessions::Event& event) {
   hub_.OnEvent(session, event);
   waiters_.OnEvent(session, event);
+}
+
+void SessionService::OnLive(const std::string& session, const agent::LiveNote& note) {
+  const auto* progress = std::get_if<sessions::PrefillProgress>(&note);
+  if (progress != nullptr) {
+    const double rate = prefill_rates_.Take(session, *progress, base::RealClock().MonotonicNow());
+    return hub_.OnLive(session, [&](v1::LiveUpdate& out) { PrefillToProto(*progress, rate, &out); });
+  }
+  hub_.OnLive(session, [&](v1::LiveUpdate& out) {
+    SampledToProto(std::get<agent::SampledTokens>(note), runtime_.tokenizer(), &out);
+  });
 }
 
 // --- Sessions
@@ -240,7 +295,8 @@ void SessionService::Look(const std::string& id, v1::Session* out, Finish finish
       id, [this, id, out, finish = std::move(finish)](const base::StatusOr<SessionRow>& row) mutable {
         if (!row.ok()) return finish(WithReasonOf(row.status()));
         const auto told = told_.find(id);
-        if (told != told_.end() && told->second.last_seq == row->last_seq) {
+        if (told != told_.end() && told->second.last_seq == row->last_seq &&
+            told->second.session.archived() == row->archived) {
           *out = told->second.session;
           return finish({});
         }
@@ -301,9 +357,54 @@ SessionService::Unary* SessionService::UpdateSession(Context* context,
   });
 }
 
-void SessionService::Update(const v1::UpdateSessionRequest& /*request*/, v1::Session* /*out*/,
-                            Finish finish) {
-  finish(absl::UnimplementedError("UpdateSession is not served yet"));
+void SessionService::Update(const v1::UpdateSessionRequest& request, v1::Session* out, Finish finish) {
+  const auto id = SessionIdOf(request.session().name(), "session.name");
+  if (!id.ok()) return finish(id.status());
+  if (base::Status checked = CheckUpdate(request); !checked.ok()) return finish(std::move(checked));
+  Look(*id, out,
+       Finish([this, &request, out, id = *id, finish = std::move(finish)](base::Status looked) mutable {
+         if (!looked.ok()) return finish(std::move(looked));
+         const std::string& etag = request.session().etag();
+         if (!etag.empty() && etag != out->etag()) {
+           return finish(WithReason(
+               absl::AbortedError("the session is not as it was when the etag was given"), "ETAG_MISMATCH"));
+         }
+         Change(request, id, 0, out, std::move(finish));
+       }));
+}
+
+// The fields of the mask one after the other; `out` is the session as it was before.
+void SessionService::Change(const v1::UpdateSessionRequest& request, const std::string& id, int index,
+                            v1::Session* out, Finish finish) {
+  if (index == request.update_mask().paths_size()) {
+    out->Clear();
+    return Look(id, out, std::move(finish));
+  }
+  const std::string& path = request.update_mask().paths(index);
+  const Target target = PartOf(request, id, path);
+  auto next = [this, &request, id, index, out, finish = std::move(finish)](const base::Status& done) mutable {
+    if (!done.ok()) return finish(WithReasonOf(done));
+    Change(request, id, index + 1, out, std::move(finish));
+  };
+  if (path == "archived") {
+    auto answer = [next = std::move(next)](const base::StatusOr<SessionRow>& row) mutable {
+      next(row.status());
+    };
+    return request.session().archived() ? manager().Archive(target, std::move(answer))
+                                        : manager().Unarchive(target, std::move(answer));
+  }
+  if (path == "display_name") {
+    return manager().SetDisplayName(
+        target, request.session().display_name(),
+        [next = std::move(next)](const base::StatusOr<uint64_t>& seq) mutable { next(seq.status()); });
+  }
+  const auto now = BudgetsFromProto(out->goal().budgets(), {}, "goal.budgets");
+  const auto budgets = BudgetsFromProto(request.session().goal().budgets(), now.value_or(agent::Budgets()),
+                                        "session.goal.budgets");
+  if (!budgets.ok()) return next(budgets.status());
+  manager().SetBudgets(
+      target, *budgets,
+      [next = std::move(next)](const base::StatusOr<uint64_t>& seq) mutable { next(seq.status()); });
 }
 
 SessionService::Unary* SessionService::DeleteSession(Context* context,
@@ -339,19 +440,68 @@ SessionService::Unary* SessionService::RewindSession(Context* context,
   return gate_.Unary(context, "RewindSession", [this, request, response](Finish finish) {
     auto target = TargetOf(*request);
     if (!target.ok()) return finish(target.status());
-    if (request->to_case() != v1::RewindSessionRequest::kSequence) {
+    const bool undo = request->to_case() == v1::RewindSessionRequest::kLastMessage && request->last_message();
+    if (!undo && request->to_case() != v1::RewindSessionRequest::kSequence) {
       return finish(FieldError("to", "says no event"));
     }
     if (base::Status fits = CheckSequence(request->sequence(), "sequence"); !fits.ok()) {
       return finish(std::move(fits));
     }
-    manager().Rewind(*target, request->sequence(),
-                     [this, id = target->id, response,
-                      finish = std::move(finish)](const base::StatusOr<uint64_t>& rewound) mutable {
-                       if (!rewound.ok()) return finish(WithReasonOf(rewound.status()));
-                       Look(id, response->mutable_session(), std::move(finish));
-                     });
+    Seq answer = [this, id = target->id, response,
+                  finish = std::move(finish)](const base::StatusOr<uint64_t>& rewound) mutable {
+      if (!rewound.ok()) return finish(WithReasonOf(rewound.status()));
+      Look(id, response->mutable_session(), std::move(finish));
+    };
+    undo ? manager().Undo(*target, std::move(answer))
+         : manager().Rewind(*target, request->sequence(), std::move(answer));
   });
+}
+
+// --- As files
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* SessionService::ExportSession(Context*,
+                                                                          const grpc::ByteBuffer* bytes) {
+  if (base::Status admitted = gate_.Admit(); !admitted.ok()) return hub_.Refuse(std::move(admitted));
+  const auto request = ExportRequestOf(*bytes);
+  if (!request.ok()) return hub_.Refuse(request.status());
+  const std::lock_guard lock(mutex_);
+  if (exports_.size() >= kExportsMax) {
+    return hub_.Refuse(base::ResourceExhausted(std::to_string(kExportsMax) + " exports are under way"));
+  }
+  const uint64_t id = next_export_++;
+  auto stream = std::make_unique<SessionExportStream>(
+      SessionExportStream::Parts{.executor = runtime_.executor(),
+                                 .clock = base::RealClock(),
+                                 .store = runtime_.store(),
+                                 .blobs = runtime_.blobs(),
+                                 .tokenizer = runtime_.tokenizer()},
+      request->id, request->format, [this, id](const base::Status& status, int64_t took_ns) {
+        gate_.Report({.method = "ExportSession", .status = status, .took_ns = took_ns});
+        const std::lock_guard over(mutex_);
+        exports_.erase(id);
+      });
+  StreamReactor* const reactor = stream->reactor();
+  exports_[id] = std::move(stream);
+  runtime_.OnControl([this, id] { BeginExport(id); });
+  return reactor;
+}
+
+void SessionService::BeginExport(uint64_t id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = exports_.find(id);
+  if (found != exports_.end()) found->second->Begin();
+}
+
+grpc::ServerReadReactor<v1::ImportSessionRequest>* SessionService::ImportSession(
+    Context*, v1::ImportSessionResponse* response) {
+  return new SessionImportReactor({.gate = gate_,
+                                   .executor = runtime_.executor(),
+                                   .store = runtime_.store(),
+                                   .blobs = runtime_.blobs(),
+                                   .directory = directory_,
+                                   .answer = [this, response](const std::string& id, Finish finish) {
+                                     Look(id, response->mutable_session(), std::move(finish));
+                                   }});
 }
 
 // --- What is said to them

@@ -7,28 +7,35 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <string>
 
 #include "agent/session_manager.h"
 #include "holdfast/v1/session_service.grpc.pb.h"
 #include "server/call_gate.h"
+#include "server/live_proto.h"
 #include "server/runtime.h"
+#include "server/session_export_stream.h"
 #include "server/session_waiters.h"
 #include "server/watch_hub.h"
 
 namespace holdfast::server {
 
 class SessionService final
-    : public v1::SessionService::WithRawCallbackMethod_WatchSession<v1::SessionService::CallbackService> {
+    : public v1::SessionService::WithRawCallbackMethod_ExportSession<
+          v1::SessionService::WithRawCallbackMethod_WatchSession<v1::SessionService::CallbackService>> {
  public:
   using Context = grpc::CallbackServerContext;
   using Unary = grpc::ServerUnaryReactor;
 
-  // Both outlive the service. It ends its streams when the gate closes.
-  SessionService(CallGate& gate, Runtime& runtime, const WatchHubOptions& watch = {});
+  // Both outlive the service, which ends its streams when the gate closes. `directory`: of the data; what is
+  // imported is put there first.
+  SessionService(CallGate& gate, Runtime& runtime, std::string directory, const WatchHubOptions& watch = {});
 
   // What becomes durable in open sessions, all of it, each before it is answered for.
   void OnEvent(const std::string& session, const sessions::Event& event);
+  void OnLive(const std::string& session, const agent::LiveNote& note);
 
   Unary* CreateSession(Context* context, const v1::CreateSessionRequest* request,
                        v1::CreateSessionResponse* response) override;
@@ -44,6 +51,10 @@ class SessionService final
                      v1::ForkSessionResponse* response) override;
   Unary* RewindSession(Context* context, const v1::RewindSessionRequest* request,
                        v1::RewindSessionResponse* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ExportSession(Context* context,
+                                                            const grpc::ByteBuffer* request) override;
+  grpc::ServerReadReactor<v1::ImportSessionRequest>* ImportSession(
+      Context* context, v1::ImportSessionResponse* response) override;
 
   Unary* SendMessage(Context* context, const v1::SendMessageRequest* request,
                      v1::SendMessageResponse* response) override;
@@ -82,6 +93,8 @@ class SessionService final
   agent::SessionManager& manager() { return runtime_.manager(); }
   void Create(const v1::CreateSessionRequest& request, v1::Session* out, Finish finish);
   void Update(const v1::UpdateSessionRequest& request, v1::Session* out, Finish finish);
+  void Change(const v1::UpdateSessionRequest& request, const std::string& id, int index, v1::Session* out,
+              Finish finish);
   // All that clients are told of a session.
   void Look(const std::string& id, v1::Session* out, Finish finish);
   // Answers a call with the session that `row` names.
@@ -89,11 +102,19 @@ class SessionService final
   void ReadEvents(const v1::ListEventsRequest& request, const std::string& id, uint64_t last_seq,
                   v1::ListEventsResponse* response, Finish finish);
 
+  void BeginExport(uint64_t id);
+
   CallGate& gate_;
   Runtime& runtime_;
+  const std::string directory_;
   WatchHub hub_;
+  PrefillRates prefill_rates_;        // control lane
   SessionWaiters waiters_;            // control lane
   std::map<std::string, Told> told_;  // control lane; by id
+
+  std::mutex mutex_;
+  uint64_t next_export_ = 1;                                          // guarded by mutex_
+  std::map<uint64_t, std::unique_ptr<SessionExportStream>> exports_;  // guarded by mutex_
 };
 
 }  // namespace holdfast::server

@@ -28,7 +28,7 @@ WatchHub::~WatchHub() = default;
 // --- Coming and going
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchHub::Watch(WatchRequest request) {
-  auto* reactor = new WatchReactor(*this, next_id_++, options_.bounds, parts_.clock.MonotonicNow());
+  auto* reactor = new StreamReactor(*this, next_id_++, options_.bounds, parts_.clock.MonotonicNow());
   const base::Status posted = parts_.executor.Post(
       base::Lane::kControl,
       [this, reactor, request = std::move(request)]() mutable { Join(reactor, std::move(request)); });
@@ -37,13 +37,13 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchHub::Watch(WatchRequest request
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchHub::Refuse(base::Status status) {
-  auto* reactor = new WatchReactor(*this, next_id_++, options_.bounds, parts_.clock.MonotonicNow());
+  auto* reactor = new StreamReactor(*this, next_id_++, options_.bounds, parts_.clock.MonotonicNow());
   reactor->End(std::move(status));
   return reactor;
 }
 
 // The call may be over by now: then its end is behind this in the lane.
-void WatchHub::Join(WatchReactor* reactor, WatchRequest request) {
+void WatchHub::Join(StreamReactor* reactor, WatchRequest request) {
   if (!closed_.ok()) return reactor->End(closed_);
   if (watchers_.size() >= options_.watchers_max) {
     return reactor->End(base::ResourceExhausted(std::to_string(watchers_.size()) + " watches are open"));
@@ -69,7 +69,7 @@ void WatchHub::Join(WatchReactor* reactor, WatchRequest request) {
   });
 }
 
-void WatchHub::OnDone(std::unique_ptr<WatchReactor> reactor) {
+void WatchHub::OnDone(std::unique_ptr<StreamReactor> reactor) {
   if (on_end_) on_end_(reactor->status(), parts_.clock.MonotonicNow().ns - reactor->began().ns);
   parts_.executor.PostResult(base::Lane::kControl,
                              [this, reactor = std::move(reactor)] { Leave(reactor->id()); });

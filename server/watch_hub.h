@@ -28,7 +28,7 @@
 #include "base/status.h"
 #include "model/tokenizer.h"
 #include "server/event_proto.h"
-#include "server/watch_reactor.h"
+#include "server/stream_reactor.h"
 #include "sessions/session_store.h"
 
 namespace holdfast::v1 {
@@ -39,7 +39,7 @@ class WatchSessionResponse;
 namespace holdfast::server {
 
 struct WatchHubOptions {
-  WatchBounds bounds;
+  StreamBounds bounds;
   size_t watchers_max = 4096;
   size_t page_events_max = 256;
   size_t page_bytes_max = size_t{1} << 20;  // as encoded; at least one event
@@ -54,7 +54,7 @@ struct WatchRequest {
   int64_t heartbeat_ms = 15'000;
 };
 
-class WatchHub final : private WatchOwner {
+class WatchHub final : private StreamOwner {
  public:
   struct Parts {
     base::Executor& executor;
@@ -92,7 +92,7 @@ class WatchHub final : private WatchOwner {
     kFollowing,
   };
   struct Watcher {
-    WatchReactor* reactor = nullptr;
+    StreamReactor* reactor = nullptr;
     WatchRequest request;
     uint64_t last_seq = 0;  // given to the reactor
     Phase phase = Phase::kReading;
@@ -104,11 +104,11 @@ class WatchHub final : private WatchOwner {
     std::vector<uint64_t> watchers;  // ids
   };
 
-  // WatchOwner
+  // StreamOwner
   void OnDrained(uint64_t id) override;
-  void OnDone(std::unique_ptr<WatchReactor> reactor) override;
+  void OnDone(std::unique_ptr<StreamReactor> reactor) override;
 
-  void Join(WatchReactor* reactor, WatchRequest request);
+  void Join(StreamReactor* reactor, WatchRequest request);
   void Leave(uint64_t id);
   Watcher* Find(uint64_t id);
   // Begins or goes on to read the record: all there is after last_seq.

@@ -1,5 +1,6 @@
 #include "server/session_service.h"
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -197,6 +198,135 @@ TEST_F(SessionServiceTest, AWatcherIsToldEachEventOnceAndThenHears) {
   }
   context.TryCancel();
   EXPECT_FALSE(reader->Read(&response));
+}
+
+TEST_F(SessionServiceTest, AnUpdateChangesWhatItsMaskNames) {
+  Make("one");
+  v1::UpdateSessionRequest request;
+  request.mutable_session()->set_name("sessions/one");
+  request.mutable_session()->set_display_name("The first");
+  request.mutable_session()->set_archived(true);
+  request.mutable_session()->set_etag(Get("one")->etag());
+  request.set_request_id("u1");
+  EXPECT_TRUE(absl::IsInvalidArgument(Ask(&SessionStub::UpdateSession, request).status())) << "no mask";
+  request.mutable_update_mask()->add_paths("display_name");
+  request.mutable_update_mask()->add_paths("archived");
+  const auto updated = Ask(&SessionStub::UpdateSession, request);
+  ASSERT_TRUE(updated.ok()) << updated.status().ToString();
+  EXPECT_EQ(updated->session().display_name(), "The first");
+  EXPECT_TRUE(updated->session().archived());
+  EXPECT_EQ(ReasonOf(Ask(&SessionStub::UpdateSession, request).status()), "ETAG_MISMATCH");
+  EXPECT_EQ(Ask(&SessionStub::ListSessions, v1::ListSessionsRequest())->sessions_size(), 0);
+  v1::ListSessionsRequest all;
+  all.set_show_archived(true);
+  EXPECT_EQ(Ask(&SessionStub::ListSessions, all)->sessions_size(), 1);
+  request.mutable_update_mask()->add_paths("uid");
+  EXPECT_TRUE(absl::IsInvalidArgument(Ask(&SessionStub::UpdateSession, request).status()));
+}
+
+// Each is asked for twice; the second is answered what the first was, and nothing more is on record.
+TEST_F(SessionServiceTest, EveryMutationActsOnceForItsRequest) {
+  v1::CreateSessionRequest create;
+  create.set_request_id("create");
+  const auto made = Ask(&SessionStub::CreateSession, create);
+  ASSERT_TRUE(made.ok()) << made.status().ToString();
+  const auto made_again = Ask(&SessionStub::CreateSession, create);
+  ASSERT_TRUE(made_again.ok()) << made_again.status().ToString();
+  EXPECT_EQ(made_again->session().uid(), made->session().uid());
+  const std::string id = made->session().name().substr(9);
+
+  const auto last = [&] { return Get(id)->last_sequence(); };
+  const auto twice = [&](const char* what, auto method, auto request) {
+    request.set_name("sessions/" + id);
+    request.set_request_id(what);
+    const auto first = Ask(method, request);
+    ASSERT_TRUE(first.ok()) << what << ": " << first.status().ToString();
+    v1::WaitSessionRequest rest = Named<v1::WaitSessionRequest>(id);
+    ASSERT_TRUE(Ask(&SessionStub::WaitSession, rest).ok());
+    const uint64_t before = last();
+    const auto second = Ask(method, request);
+    ASSERT_TRUE(second.ok()) << what << ": " << second.status().ToString();
+    if constexpr (requires { first->sequence(); }) {
+      EXPECT_EQ(second->sequence(), first->sequence()) << what;
+    } else if constexpr (requires { first->session(); }) {
+      EXPECT_EQ(second->session().name(), first->session().name()) << what;
+    }
+    EXPECT_EQ(last(), before) << what;
+  };
+  v1::SendMessageRequest signal = Signal(id, "go");
+  twice("signal", &SessionStub::SendMessage, signal);
+  twice("pause", &SessionStub::PauseSession, v1::PauseSessionRequest());
+  twice("resume", &SessionStub::ResumeSession, v1::ResumeSessionRequest());
+  v1::SendMessageRequest message = Signal(id, "Say hello.");
+  message.set_kind(v1::SendMessageRequest::KIND_MESSAGE);
+  twice("message", &SessionStub::SendMessage, message);
+  twice("interrupt", &SessionStub::InterruptSession, v1::InterruptSessionRequest());
+  v1::SetGoalRequest goal;
+  goal.mutable_goal()->set_text("Say hello.");
+  goal.mutable_goal()->mutable_budgets()->set_tokens(0);  // paused at once, and so not at its end
+  twice("goal", &SessionStub::SetGoal, goal);
+  twice("cancel", &SessionStub::CancelGoal, v1::CancelGoalRequest());
+  v1::ForkSessionRequest fork;
+  fork.set_sequence(2);
+  twice("fork", &SessionStub::ForkSession, fork);
+  v1::RewindSessionRequest rewind;
+  rewind.set_sequence(3);
+  twice("rewind", &SessionStub::RewindSession, rewind);
+  twice("delete", &SessionStub::DeleteSession, v1::DeleteSessionRequest());
+  EXPECT_EQ(Ask(&SessionStub::ListSessions, v1::ListSessionsRequest())->sessions_size(), 1)
+      << "the fork alone";
+
+  // The same id for something else.
+  v1::PauseSessionRequest other = Named<v1::PauseSessionRequest>(id);
+  other.set_request_id("message");
+  EXPECT_TRUE(absl::IsInvalidArgument(Ask(&SessionStub::PauseSession, other).status()));
+}
+
+TEST_F(SessionServiceTest, WhatIsExportedIsTakenOverElsewhere) {
+  Make("one");
+  for (int i = 0; i < 400; ++i)
+    ASSERT_TRUE(Ask(&SessionStub::SendMessage, Signal("one", std::string(2000, 'x'))).ok());
+  const auto exported = [this](v1::ExportSessionRequest::Format format) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    auto request = Named<v1::ExportSessionRequest>("one");
+    request.set_format(format);
+    const auto reader = stub().ExportSession(&context, request);
+    std::string file;
+    v1::ExportSessionResponse part;
+    while (reader->Read(&part)) file += part.data();
+    EXPECT_TRUE(reader->Finish().ok());
+    return file;
+  };
+  const std::string file = exported(v1::ExportSessionRequest::FORMAT_RECORD);
+  EXPECT_GT(file.size(), 400u * 2000);
+  EXPECT_THAT(exported(v1::ExportSessionRequest::FORMAT_MARKDOWN), ::testing::StartsWith("# one\n"));
+
+  const auto import = [](SessionStub& to, const std::string& bytes) -> base::StatusOr<v1::Session> {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::ImportSessionResponse response;
+    const auto writer = to.ImportSession(&context, &response);
+    for (size_t at = 0; at < bytes.size(); at += 10'000) {
+      v1::ImportSessionRequest part;
+      if (at == 0) part.set_session_id("other");
+      part.set_data(bytes.substr(at, 10'000));
+      if (!writer->Write(part)) break;
+    }
+    writer->WritesDone();
+    const grpc::Status status = writer->Finish();
+    if (!status.ok()) return FromGrpc(status);
+    return response.session();
+  };
+  TestServer elsewhere;
+  EXPECT_TRUE(absl::IsDataLoss(import(elsewhere.stub(), file.substr(0, file.size() - 1)).status()));
+  const auto imported = import(elsewhere.stub(), file);
+  ASSERT_TRUE(imported.ok()) << imported.status().ToString();
+  EXPECT_EQ(imported->name(), "sessions/other");
+  EXPECT_EQ(imported->uid(), Get("one")->uid());
+  EXPECT_GE(imported->last_sequence(), Get("one")->last_sequence());
+  EXPECT_EQ(ReasonOf(import(elsewhere.stub(), file).status()), "SESSION_EXISTS");
+  EXPECT_TRUE(absl::IsInvalidArgument(import(elsewhere.stub(), "").status()));
 }
 
 TEST_F(SessionServiceTest, WatchesThatMakeNoSenseAreRefused) {

@@ -1,4 +1,4 @@
-#include "server/watch_reactor.h"
+#include "server/stream_reactor.h"
 
 #include <algorithm>
 #include <utility>
@@ -7,7 +7,7 @@
 
 namespace holdfast::server {
 
-bool WatchReactor::Push(grpc::ByteBuffer message, uint64_t seq) {
+bool StreamReactor::Push(grpc::ByteBuffer message, uint64_t seq) {
   std::unique_lock lock(mutex_);
   if (ended_) return true;
   if (!Fits(message.Length())) return false;
@@ -16,7 +16,7 @@ bool WatchReactor::Push(grpc::ByteBuffer message, uint64_t seq) {
   return true;
 }
 
-void WatchReactor::PushLive(grpc::ByteBuffer message) {
+void StreamReactor::PushLive(grpc::ByteBuffer message) {
   std::unique_lock lock(mutex_);
   if (ended_) return;
   if (queued_live_ == bounds_.live_messages_max) {
@@ -30,7 +30,7 @@ void WatchReactor::PushLive(grpc::ByteBuffer message) {
   Advance(std::move(lock));
 }
 
-void WatchReactor::AskWhenDrained() {
+void StreamReactor::AskWhenDrained() {
   std::unique_lock lock(mutex_);
   if (ended_) return;
   if (writing_ || !queue_.empty()) {
@@ -41,28 +41,28 @@ void WatchReactor::AskWhenDrained() {
   owner_.OnDrained(id_);
 }
 
-bool WatchReactor::IsDrained() const {
+bool StreamReactor::IsDrained() const {
   const std::lock_guard lock(mutex_);
   return !writing_ && queue_.empty();
 }
 
-void WatchReactor::End(base::Status status) {
+void StreamReactor::End(base::Status status) {
   std::unique_lock lock(mutex_);
   EndLocked(std::move(status));
   Advance(std::move(lock));
 }
 
-uint64_t WatchReactor::last_sent() const {
+uint64_t StreamReactor::last_sent() const {
   const std::lock_guard lock(mutex_);
   return last_sent_;
 }
 
-base::Status WatchReactor::status() const {
+base::Status StreamReactor::status() const {
   const std::lock_guard lock(mutex_);
   return status_;
 }
 
-void WatchReactor::OnWriteDone(bool ok) {
+void StreamReactor::OnWriteDone(bool ok) {
   std::unique_lock lock(mutex_);
   writing_ = false;
   if (ok && !outgoing_.live) last_sent_ = outgoing_.seq;
@@ -73,20 +73,20 @@ void WatchReactor::OnWriteDone(bool ok) {
   if (drained) owner_.OnDrained(id_);
 }
 
-void WatchReactor::OnCancel() { End(absl::CancelledError("the client has gone")); }
+void StreamReactor::OnCancel() { End(absl::CancelledError("the client has gone")); }
 
-bool WatchReactor::Fits(size_t bytes) const {
+bool StreamReactor::Fits(size_t bytes) const {
   if (queue_.empty()) return true;
   return queue_.size() - queued_live_ < bounds_.messages_max && queued_bytes_ + bytes <= bounds_.bytes_max;
 }
 
-void WatchReactor::Add(Message message) {
+void StreamReactor::Add(Message message) {
   queued_bytes_ += message.bytes.Length();
   if (message.live) ++queued_live_;
   queue_.push_back(std::move(message));
 }
 
-void WatchReactor::Advance(std::unique_lock<std::mutex> lock) {
+void StreamReactor::Advance(std::unique_lock<std::mutex> lock) {
   if (writing_ || finished_) return;
   if (ended_) {
     finished_ = true;
@@ -104,7 +104,7 @@ void WatchReactor::Advance(std::unique_lock<std::mutex> lock) {
   StartWrite(&outgoing_.bytes);
 }
 
-void WatchReactor::EndLocked(base::Status status) {
+void StreamReactor::EndLocked(base::Status status) {
   if (std::exchange(ended_, true)) return;
   status_ = std::move(status);
   queue_.clear();

@@ -1,9 +1,8 @@
 // One stream of messages to a client: they wait in a bounded queue and go out one after the other, as fast as
 // the client takes them. A client that does not take them costs its queue and one message, and nobody waits.
 //
-//   auto* reactor = new WatchReactor(owner, id, bounds);   // gRPC's, until WatchOwner::OnDone gives it back
-//   reactor->Push(message, seq);
-//   reactor->End(status);
+//   auto* reactor = new StreamReactor(owner, id, bounds);   // gRPC's, until StreamOwner::OnDone gives it
+//   back reactor->Push(message, seq); reactor->End(status);
 //
 // Threads: any; gRPC calls it on threads of its own.
 #pragma once
@@ -20,27 +19,27 @@
 
 namespace holdfast::server {
 
-struct WatchBounds {
+struct StreamBounds {
   size_t messages_max = 4096;          // of events and heartbeats that wait
   size_t bytes_max = size_t{8} << 20;  // of all that wait
   size_t live_messages_max = 64;       // of live updates that wait; then the oldest goes
 };
 
-class WatchReactor;
+class StreamReactor;
 
 // Told on gRPC's threads; OnDrained also from within AskWhenDrained.
-class WatchOwner {
+class StreamOwner {
  public:
-  virtual ~WatchOwner() = default;
+  virtual ~StreamOwner() = default;
   // Everything that waited has gone out; once for each AskWhenDrained.
   virtual void OnDrained(uint64_t id) = 0;
   // The call has ended, with what the client was told or CANCELLED; nothing calls the reactor any more.
-  virtual void OnDone(std::unique_ptr<WatchReactor> reactor) = 0;
+  virtual void OnDone(std::unique_ptr<StreamReactor> reactor) = 0;
 };
 
-class WatchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  WatchReactor(WatchOwner& owner, uint64_t id, const WatchBounds& bounds, base::MonotonicTime began)
+  StreamReactor(StreamOwner& owner, uint64_t id, const StreamBounds& bounds, base::MonotonicTime began)
       : owner_(owner), id_(id), bounds_(bounds), began_(began) {}
 
   uint64_t id() const { return id_; }
@@ -71,7 +70,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
-  void OnDone() override { owner_.OnDone(std::unique_ptr<WatchReactor>(this)); }
+  void OnDone() override { owner_.OnDone(std::unique_ptr<StreamReactor>(this)); }
 
   bool Fits(size_t bytes) const;
   void Add(Message message);
@@ -79,9 +78,9 @@ class WatchReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   void Advance(std::unique_lock<std::mutex> lock);
   void EndLocked(base::Status status);
 
-  WatchOwner& owner_;
+  StreamOwner& owner_;
   const uint64_t id_;
-  const WatchBounds bounds_;
+  const StreamBounds bounds_;
   const base::MonotonicTime began_;
 
   mutable std::mutex mutex_;  // guards all that follows, but `outgoing_` is gRPC's while writing_
