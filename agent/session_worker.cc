@@ -379,6 +379,7 @@ base::Status SessionWorker::Impl::Prepare() {
                           .numerics = parts_.model.numerics,
                           .window_tokens_max = profile().window_tokens_max,
                           .turn_tokens_max = profile().turn_tokens_max,
+                          .on_live = parts_.on_live,
                           .narrow = parts_.narrow};
   loop_ = std::make_unique<TurnLoop>(TurnLoop::Parts{.executor = parts_.executor,
                                                      .clock = parts_.clock,

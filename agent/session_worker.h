@@ -68,6 +68,7 @@ struct WorkerParts {
   const model::Tokenizer* tokenizer = nullptr;  // with it
   sessions::Priority priority = sessions::Priority::kNormal;
   uint32_t recoveries_max = 5;
+  LiveSink on_live;  // may be empty
   // For tests, as TurnLoopOptions::narrow.
   decltype(TurnLoopOptions::narrow) narrow;
 };

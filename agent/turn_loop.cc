@@ -57,6 +57,9 @@ class TurnLoop::Impl final : public sessions::OrderListener, public tools::Block
   void Stop();
 
   // OrderListener
+  void OnPrefill(const sessions::PrefillProgress& progress) override {
+    if (options_.on_live) options_.on_live(options_.session, progress);
+  }
   void OnTokens(std::vector<int32_t> ids) override;
   void OnEnd(const sessions::OrderEnd& end) override;
 
@@ -264,6 +267,11 @@ void TurnLoop::Impl::Speak(std::span<const int32_t> begun) {
 }
 
 void TurnLoop::Impl::OnTokens(std::vector<int32_t> ids) {
+  if (options_.on_live) {
+    const int64_t position = uncommitted_at_ + static_cast<int64_t>(uncommitted_.size());
+    options_.on_live(options_.session,
+                     SampledTokens{.epoch = facts().tokens().epoch(), .position = position, .ids = ids});
+  }
   uncommitted_.insert(uncommitted_.end(), ids.begin(), ids.end());
   if (uncommitted_.size() >= options_.commit_tokens) return CommitTokens();
   if (commit_timer_.has_value()) return;

@@ -22,6 +22,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "agent/dialogue.h"
+#include "agent/live_note.h"
 #include "agent/session_files.h"
 #include "base/clock.h"
 #include "base/executor.h"
@@ -69,6 +70,7 @@ struct TurnLoopOptions {
   int64_t turn_tokens_max = 16384;           // of one turn of the model's
   size_t commit_tokens = 32;                 // sampled tokens are committed when there are so many,
   int64_t commit_ns = 250 * base::kNsPerMs;  // or so late, whichever is first
+  LiveSink on_live;                          // may be empty
   // Limits sampling further than the grammar does, after `begun` tokens of the turn that follows `before`.
   // For tests, which want calls from a model that has learnt nothing. Called on the engine lane.
   std::function<std::unique_ptr<sessions::TokenConstraint>(std::unique_ptr<sessions::TokenConstraint> grammar,

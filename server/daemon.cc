@@ -26,6 +26,9 @@ base::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(DaemonOptions options) {
   options.runtime.on_event = [raw = daemon.get()](const std::string& session, const sessions::Event& event) {
     raw->Tell(session, event);
   };
+  options.runtime.on_live = [raw = daemon.get()](const std::string& session, const agent::LiveNote& note) {
+    raw->TellLive(session, note);
+  };
   // The data directory has one owner: whoever opens it may take the socket.
   HF_ASSIGN_OR_RETURN(daemon->runtime_, Runtime::Open(std::move(options.runtime)));
   daemon->gate_ = std::make_unique<CallGate>(*daemon->runtime_);

@@ -136,7 +136,8 @@ base::Status Runtime::OpenAgent(RuntimeOptions& options) {
       .spill = spill_.get(),
       .sandbox_hash = sandbox::DigestOf(options.policy),
       .history = history_.get(),
-      .tokenizer = tokenizer_.get()};
+      .tokenizer = tokenizer_.get(),
+      .on_live = std::move(options.on_live)};
   manager_ = std::make_unique<agent::SessionManager>(parts, *store_, base::RealEntropy(), options.manager,
                                                      std::move(options.on_event));
   return {};

@@ -55,9 +55,11 @@ struct RuntimeOptions {
   agent::ManagerOptions manager;
   bool take_up = true;  // what was running or waiting; false: only what is asked for
   sessions::SchedulerOptions scheduler;
-  // Told on the control lane: what happens in open sessions; what the stores have to say, for people.
+  // Told on the control lane: what happens in open sessions; what the stores have to say, for people; what
+  // may be seen of sessions before it is durable.
   std::function<void(const std::string& id, const sessions::Event&)> on_event;
   std::function<void(const std::string& message)> on_message;
+  agent::LiveSink on_live;
 };
 
 class Runtime {

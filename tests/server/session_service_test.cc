@@ -329,6 +329,41 @@ TEST_F(SessionServiceTest, WhatIsExportedIsTakenOverElsewhere) {
   EXPECT_TRUE(absl::IsInvalidArgument(import(elsewhere.stub(), "").status()));
 }
 
+// Deltas come before the event that has their tokens, and say the same.
+TEST_F(SessionServiceTest, ALiveWatcherSeesTokensBeforeTheyAreDurable) {
+  Make("one");
+  grpc::ClientContext context;
+  SetDeadline(context);
+  auto request = Named<v1::WatchSessionRequest>("one");
+  request.set_after_sequence(Get("one")->last_sequence());
+  request.set_live(true);
+  request.mutable_heartbeat_interval()->set_seconds(1);
+  const auto reader = stub().WatchSession(&context, request);
+  v1::WatchSessionResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  ASSERT_TRUE(response.has_heartbeat()) << "it follows now";
+  v1::SendMessageRequest message = Signal("one", "Say hello.");
+  message.set_kind(v1::SendMessageRequest::KIND_MESSAGE);
+  ASSERT_TRUE(Ask(&SessionStub::SendMessage, message).ok());
+  std::map<int64_t, std::string> deltas;  // by position
+  int prefills = 0;
+  bool superseded = false;
+  while (!superseded && reader->Read(&response)) {
+    if (response.live().has_prefill()) ++prefills;
+    if (response.live().has_text()) deltas[response.live().text().position()] = response.live().text().text();
+    const v1::TokensEvent& tokens = response.event().tokens();
+    if (tokens.origin() != v1::TokensEvent::ORIGIN_SAMPLED) continue;
+    superseded = true;
+    std::string text;
+    for (const auto& [position, delta] : deltas) {
+      if (position < tokens.position() + tokens.count()) text += delta;
+    }
+    EXPECT_EQ(text, tokens.text());
+  }
+  EXPECT_TRUE(superseded);
+  EXPECT_GT(prefills, 0);
+}
+
 TEST_F(SessionServiceTest, WatchesThatMakeNoSenseAreRefused) {
   Make("one");
   const auto ask = [this](const v1::WatchSessionRequest& request) {
