@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "google/protobuf/descriptor.h"
+#include "google/protobuf/stubs/logging.h"
 #include "grpc/support/time.h"
 #include "holdfast/v1/session_service.pb.h"
 #include "server/grpc_status.h"
@@ -35,7 +36,9 @@ std::string WithoutPlaces(std::string_view create_session_request) {
 }
 
 RawCaller::RawCaller(const std::string& socket)
-    : stub_(grpc::CreateChannel("unix:" + socket, grpc::InsecureChannelCredentials())) {}
+    : stub_(grpc::CreateChannel("unix:" + socket, grpc::InsecureChannelCredentials())) {
+  google::protobuf::SetLogHandler(nullptr);  // it prints every text that is no UTF-8
+}
 
 base::Status RawCaller::Call(const std::string& method, std::string_view request) {
   grpc::ClientContext context;

@@ -6,12 +6,12 @@
 
 #include "base/check.h"
 #include "grpc/support/time.h"
-#include "gtest/gtest.h"
 #include "model/engine.h"
 
 namespace holdfast::server {
 
-TempDirectory::TempDirectory() : path_(testing::TempDir() + "/holdfast-server-XXXXXX") {
+TempDirectory::TempDirectory()
+    : path_((std::filesystem::temp_directory_path() / "holdfast-server-XXXXXX").string()) {
   HF_CHECK(mkdtemp(path_.data()) != nullptr);
 }
 
