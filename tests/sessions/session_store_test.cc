@@ -227,6 +227,31 @@ TEST_F(SessionStoreTest, AppendsThatComeTogetherShareACommit) {
   EXPECT_LT(fs_.mutations() - before - one, 12 * one);
 }
 
+// What a start after a crash costs: not a commit for each session.
+TEST_F(SessionStoreTest, LeasesThatAreTakenTogetherShareACommit) {
+  constexpr int kSessions = 40;
+  auto process = Start();
+  for (int i = 0; i < kSessions; ++i) {
+    ASSERT_TRUE(process->Create("s" + std::to_string(i), Created(static_cast<uint8_t>(i))).ok());
+  }
+  const auto open = [&](int from, int to) {
+    std::vector<std::unique_ptr<StoredSession>> opened;
+    const uint64_t before = fs_.mutations();
+    for (int i = from; i < to; ++i) {
+      process->store().OpenSession("s" + std::to_string(i), nullptr, [&opened](auto session) {
+        ASSERT_TRUE(session.ok()) << session.status();
+        opened.push_back(*std::move(session));
+      });
+    }
+    process->executor().RunUntilIdle();
+    EXPECT_EQ(opened.size(), static_cast<size_t>(to - from));
+    for (const auto& session : opened) EXPECT_EQ(session->generation(), 1u);
+    return fs_.mutations() - before;
+  };
+  const uint64_t one = open(0, 1);
+  EXPECT_LT(open(1, kSessions), 8 * one);
+}
+
 // The disk has room again for the second: it would stand behind a hole.
 TEST_F(SessionStoreTest, AppendBehindAFailedOneFailsToo) {
   auto process = Start();
