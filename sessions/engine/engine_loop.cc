@@ -151,14 +151,14 @@ bool EngineLoop::IsHeld(Job& job) {
   const int64_t block = cache_.layout().block_tokens;
   for (std::unique_ptr<Job>& other : active_) {
     const int64_t fed = other->line->position();
-    if (other->size() - fed < block) continue;
+    if (other->IsDecoding()) continue;
     auto known = job.common.find(other->id);
     if (known == job.common.end()) {
       const int64_t tokens = CommonPrefix(job.tokens, other->tokens) / block * block;
       known = job.common.emplace(other->id, tokens).first;
     }
     const int64_t common = known->second;
-    if (common < fed + block) continue;
+    if (common <= fed) continue;
     other->line->WantTail(common);
     return true;
   }
