@@ -13,9 +13,15 @@ using nlohmann::json;
 
 // Walks the fields of a body; the order here is the order in the bytes.
 template <class Io>
+void Walk(Io& io, ClientTool& b) {
+  io("name", b.name), io("description", b.description), io("parameters", b.parameters);
+  io("effect", b.effect), io("timeout_ms", b.timeout_ms);
+}
+template <class Io>
 void Walk(Io& io, ProfileSet& b) {
   io("profile", b.profile), io("mode", b.mode), io("version", b.version), io("effort", b.effort);
   io("system", b.system), io("instructions", b.instructions), io("tools", b.tools);
+  io("client_tools", b.client_tools);
   io("temperature", b.temperature), io("top_k", b.top_k), io("top_p", b.top_p), io("min_p", b.min_p);
   io("window_tokens_max", b.window_tokens_max), io("turn_tokens_max", b.turn_tokens_max);
   io("reminder_tokens", b.reminder_tokens);

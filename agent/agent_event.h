@@ -18,15 +18,27 @@
 
 namespace holdfast::agent {
 
+// A tool that a client of the session runs (tools/client_tool.h).
+struct ClientTool {
+  std::string name;
+  std::string description;           // for the model
+  std::string parameters;            // JSON schema of an object; empty: no parameters
+  std::string effect = "effectful";  // or "read_only", "idempotent"
+  int64_t timeout_ms = 600'000;      // of a call, from its intent
+
+  bool operator==(const ClientTool&) const = default;
+};
+
 // What a session is made with and keeps; the second event of its log.
 struct ProfileSet {
-  std::string profile;             // "default@1": of tools/data
-  std::string mode;                // "chat" or "thinking"
-  std::string version;             // of the chat format, "v4-0731"
-  std::string effort;              // empty: none
-  std::string system;              // text before the tools
-  std::string instructions;        // AGENTS.md of the tree when the session was made; may be empty
-  std::vector<std::string> tools;  // ids, "bash@2", in the order of the prompt
+  std::string profile;                   // "default@1": of tools/data
+  std::string mode;                      // "chat" or "thinking"
+  std::string version;                   // of the chat format, "v4-0731"
+  std::string effort;                    // empty: none
+  std::string system;                    // text before the tools
+  std::string instructions;              // AGENTS.md of the tree when the session was made; may be empty
+  std::vector<std::string> tools;        // ids, "bash@2", in the order of the prompt
+  std::vector<ClientTool> client_tools;  // behind them
   double temperature = 0;
   int32_t top_k = 0;
   double top_p = 1;

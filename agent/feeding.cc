@@ -16,8 +16,9 @@ std::span<const int32_t> TurnTokens(const sessions::TokenLog& tokens) {
 }
 
 std::string CallName(const sessions::TokenLog& tokens, size_t index) {
+  const uint32_t stream = tokens.spans().empty() ? 0 : tokens.spans().back().stream;
   return "c" + std::to_string(tokens.epoch()) + "." + std::to_string(tokens.position()) + "." +
-         std::to_string(index);
+         std::to_string(index) + (stream == 0 ? "" : "." + std::to_string(stream));
 }
 
 std::optional<Said> SaidBy(const sessions::EventBody& body) {

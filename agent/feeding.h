@@ -23,8 +23,9 @@ namespace holdfast::agent {
 // The tokens of the model's last turn: all behind what was fed last. Views into `tokens`.
 std::span<const int32_t> TurnTokens(const sessions::TokenLog& tokens);
 
-// The name of a call of the turn that the window ends with. From the place in the log, so that it is the same
-// however often the turn is read.
+// The name of a call of the turn that the window ends with. From the place in the log and the stream that the
+// turn was sampled in, so that it is the same however often the turn is read, and no other call of the
+// session has it, one that a rewind has left behind included: a client knows by it what it has run.
 std::string CallName(const sessions::TokenLog& tokens, size_t index);
 
 // What an event says to the model; none for one that says nothing.

@@ -2,12 +2,17 @@
 
 #include <utility>
 
+#include "agent/call_record.h"
+#include "agent/client_tools.h"
+#include "agent/control_tools.h"
 #include "agent/goal_rules.h"
 #include "agent/manager/operation.h"
 #include "agent/manager/requests.h"
 #include "agent/manager/session_table.h"
 #include "agent/window_text.h"
 #include "base/hash.h"
+#include "tools/registry.h"
+#include "tools/result_text.h"
 
 namespace holdfast::agent {
 namespace {
@@ -40,6 +45,13 @@ void SetGoing(const SessionWorker& worker, std::string reason, std::vector<Event
   if (worker.facts().state() == SessionState::kRunning) return;
   EndWaits(worker, bodies);
   bodies.push_back(Running(std::move(reason)));
+}
+
+// Of a session that waits for its client: it goes on without, to close the calls of the turn.
+void GiveUpClientCalls(const SessionWorker& worker, const std::string& why, std::vector<EventBody>& bodies) {
+  if (worker.facts().wait() != sessions::WaitFor::kClient) return;
+  for (EventBody& outcome : AbandonedClientCalls(worker.facts(), why)) bodies.push_back(std::move(outcome));
+  bodies.push_back(Running(why));
 }
 
 bool GoalIsActive(const SessionWorker& worker) {
@@ -201,12 +213,22 @@ sessions::SessionUid SessionManager::NewUid() {
 
 // --- What makes sessions
 
+base::Status SessionManager::CheckTools(const ProfileSet& profile) const {
+  if (profile.client_tools.empty()) return {};
+  tools::Registry registry;
+  HF_RETURN_IF_ERROR(parts_.add_tools(registry));
+  std::vector<std::string> taken = registry.ids();
+  for (const std::string& id : ControlToolIds()) taken.push_back(id);
+  return CheckClientTools(profile, taken);
+}
+
 void SessionManager::Create(NewSession session, Got<Row> done) {
   const Request request{session.request_id, "create"};
   const size_t bytes = session.message.size() + (session.goal.has_value() ? session.goal->text.size() : 0);
   for (base::Status good : {CheckRequest(request), Fits(bytes), FitsAsName(session.display_name)}) {
     if (!good.ok()) return done(std::move(good));
   }
+  if (base::Status tools = CheckTools(session.profile); !tools.ok()) return done(std::move(tools));
   const auto dialogue = parts_.dialogue(session.profile);
   if (!dialogue.ok()) return done(dialogue.status());
   if (session.id.empty()) session.id = NewId(request);
@@ -287,8 +309,16 @@ void SessionManager::ForkFiles(const Shared<Row>& fork, SessionFiles* files, con
       if (!made.ok()) return fork->End(made);
       store_.Get(id, [fork](base::StatusOr<Row> row) { fork->End(std::move(row)); });
     };
-    if (files == nullptr) return end({});
-    files->Fork((*child)->facts().workspace(), parts_.directory + "/" + id, end);
+    const auto copy = [this, files, id, end, worker = *child] {
+      if (files == nullptr) return end({});
+      files->Fork(worker->facts().workspace(), parts_.directory + "/" + id, end);
+    };
+    std::vector<EventBody> open =
+        AbandonedClientCalls((*child)->facts(), "it is a call of the session that this one was forked from");
+    if (open.empty()) return copy();
+    (*child)->Add(std::move(open), [copy, end](const base::StatusOr<uint64_t>& added) {
+      added.ok() ? copy() : end(added.status());
+    });
   });
 }
 
@@ -309,6 +339,7 @@ void SessionManager::Send(std::string id, sessions::InputReceived input, Seq don
         if (changes.interrupt && GoalIsActive(worker)) {
           changes.bodies.push_back(Encode(GoalChanged{.state = GoalState::kPaused, .reason = "INTERRUPTED"}));
         }
+        if (changes.interrupt) GiveUpClientCalls(worker, "the user interrupted it", changes.bodies);
         // Who waits is woken by what he waits for.
         const bool spoken = kind == sessions::InputKind::kMessage || kind == sessions::InputKind::kSteer;
         if (spoken && worker.facts().state() != SessionState::kWaiting) {
@@ -335,6 +366,64 @@ void SessionManager::Answer(std::string id, sessions::ApprovalResolved answer, S
         return {};
       },
       std::move(done));
+}
+
+void SessionManager::ClientCalls(std::string id, Got<std::vector<ClientCall>> done) {
+  table_->With(id, [done = std::move(done)](base::StatusOr<SessionWorker*> worker) mutable {
+    if (!worker.ok()) return done(worker.status());
+    done(OpenClientCalls((*worker)->facts()));
+  });
+}
+
+void SessionManager::DeliverCall(std::string id, ClientAnswer answer, Seq done) {
+  if (base::Status fits = Fits(answer.text.size()); !fits.ok()) return done(std::move(fits));
+  table_->With(id, [this, id, answer = std::move(answer),
+                    done = std::move(done)](base::StatusOr<SessionWorker*> worker) mutable {
+    if (!worker.ok()) return done(worker.status());
+    if (FindClientCall((*worker)->facts(), answer.call) == nullptr) {
+      return AnswerAgain(id, **worker, answer, std::move(done));
+    }
+    tools::ToolResult result = ResultOf(answer);
+    tools::BoundResult(
+        std::move(result), {}, parts_.spill, parts_.executor,
+        [this, id, answer = std::move(answer), done = std::move(done)](
+            const tools::ToolResult& ended) mutable { EndCall(id, answer, ended, std::move(done)); });
+  });
+}
+
+// Halted, so that nothing else is just ending it.
+void SessionManager::EndCall(const std::string& id, const ClientAnswer& answer,
+                             const tools::ToolResult& ended, Seq done) {
+  sessions::CallOutcome outcome = OutcomeOf(answer.call, ended);
+  outcome.record = AnswerRecord(answer);
+  Alone<uint64_t>(id, {{}, "deliver_call"}, std::move(done), {},
+                  [this, id, answer, outcome = std::move(outcome)](const Shared<uint64_t>& end) {
+                    if (FindClientCall(end->worker().facts(), answer.call) == nullptr) {
+                      return AnswerAgain(id, end->worker(), answer,
+                                         [end](base::StatusOr<uint64_t> seq) { end->End(std::move(seq)); });
+                    }
+                    end->Record({outcome}, [end](uint64_t seq) { end->End(seq); });
+                  });
+}
+
+void SessionManager::AnswerAgain(const std::string& id, const SessionWorker& worker,
+                                 const ClientAnswer& answer, Seq done) {
+  if (worker.facts().IsOpen(answer.call)) {
+    return done(base::FailedPrecondition("call " + answer.call + " is not with a client"));
+  }
+  const std::optional<uint64_t> seq = worker.facts().OutcomeOf(answer.call);
+  if (!seq.has_value()) return done(base::NotFound("the session has no call " + answer.call));
+  store_.ReadEvents(id, *seq - 1, 1,
+                    [seq = *seq, answer, done = std::move(done)](
+                        const base::StatusOr<std::vector<sessions::Event>>& events) mutable {
+                      if (!events.ok()) return done(events.status());
+                      const auto* outcome = events->empty()
+                                                ? nullptr
+                                                : std::get_if<sessions::CallOutcome>(&events->front().body);
+                      if (outcome == nullptr) return done(base::Internal("an outcome that is not on record"));
+                      const base::Status same = IsAnsweredBy(*outcome, answer);
+                      same.ok() ? done(seq) : done(same);
+                    });
 }
 
 void SessionManager::SetGoal(Target target, GoalSet goal, Seq done) {
@@ -384,6 +473,10 @@ void SessionManager::CancelGoal(Target target, Seq done) {
         changes.interrupt = true;
         if (worker.facts().state() == SessionState::kRunning) return {};
         EndWaits(worker, changes.bodies);
+        if (worker.facts().wait() == sessions::WaitFor::kClient) {
+          GiveUpClientCalls(worker, "the user cancelled the goal", changes.bodies);
+          return {};
+        }
         changes.bodies.push_back(
             StateChanged{.state = SessionState::kIdle, .reason = "the goal was cancelled"});
         return {};
@@ -588,7 +681,8 @@ void SessionManager::Status(std::string id, Got<SessionStatus> done) {
                          .accounted = facts.accounted(),
                          .window_tokens = facts.tokens().position(),
                          .epoch = facts.tokens().epoch(),
-                         .said = (*got)->LastSaid()};
+                         .said = (*got)->LastSaid(),
+                         .client_calls = OpenClientCalls(facts)};
     for (const auto& [call, pending] : facts.pending_approvals()) {
       status.questions.push_back({.call = call, .action = pending.action, .question = pending.question});
     }

@@ -34,6 +34,7 @@
 #include "absl/functional/any_invocable.h"
 #include "agent/agent_event.h"
 #include "agent/agent_facts.h"
+#include "agent/client_calls.h"
 #include "agent/session_worker.h"
 #include "base/random.h"
 #include "base/status.h"
@@ -55,7 +56,7 @@ struct NewSession {
   std::string id;
   std::string request_id;
   std::string display_name;  // for people; may be empty
-  ProfileSet profile;
+  ProfileSet profile;        // its client_tools are checked as agent/client_tools.h says
   uint64_t seed = 0;
   std::optional<GoalSet> goal;  // work on it begins at once
   std::string message;          // likewise, when not empty; may be without a goal
@@ -77,6 +78,7 @@ struct SessionStatus {
   int64_t window_tokens = 0;
   uint32_t epoch = 0;
   std::string said;                                    // by the model, last
+  std::vector<ClientCall> client_calls;                // that are open
   std::vector<sessions::ApprovalRequested> questions;  // calls that wait for an answer
 };
 
@@ -123,6 +125,16 @@ class SessionManager {
 
   // The same for the answer's. FailedPrecondition when nobody has asked, or about another action.
   void Answer(std::string id, sessions::ApprovalResolved answer, Seq done);
+
+  // The calls that are with a client of the session (agent/client_calls.h), in the order in which they began.
+  // `on_event` tells of each when it begins.
+  void ClientCalls(std::string id, Got<std::vector<ClientCall>> done);
+
+  // What a client says of a call that is with it: the call has ended with that, once. Texts are bounded as
+  // those of other results are. The same answer again gives the same number; FailedPrecondition for another
+  // one, saying how the call has ended, NotFound for a call that never was. At any time while the call is
+  // open, also of a session that is paused or idle: the model is told when it goes on.
+  void DeliverCall(std::string id, ClientAnswer answer, Seq done);
 
   // Another goal in the place of the one there is, if any; work on it begins at once.
   void SetGoal(Target target, GoalSet goal, Seq done);
@@ -179,6 +191,13 @@ class SessionManager {
   void Alone(const std::string& id, const manager::Request& request, Got<T> done, Again<T> again,
              std::function<void(Shared<T>)> run);
   void AnswerRow(const std::string& id, Got<Row> done) { store_.Get(id, std::move(done)); }
+
+  // Why a session cannot be made with the tools of its profile.
+  base::Status CheckTools(const ProfileSet& profile) const;
+  // `ended`: what the answer has become, bounded.
+  void EndCall(const std::string& id, const ClientAnswer& answer, const tools::ToolResult& ended, Seq done);
+  // Of a call that is not with a client: it has ended so before, or why not.
+  void AnswerAgain(const std::string& id, const SessionWorker& worker, const ClientAnswer& answer, Seq done);
 
   // The id of a session that is made, when none was asked for.
   std::string NewId(const manager::Request& request);

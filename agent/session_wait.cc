@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "agent/client_calls.h"
 #include "tools/background_jobs.h"
 #include "workspace/tree.h"
 
@@ -79,6 +80,11 @@ std::optional<base::MonotonicTime> WaitWatch::NextLook(const sessions::SessionFa
     by(now_ns + kClockNsMax);
     by((seen == seen_ns_.end() ? now_ns : seen->second) + timer.remaining_ms * base::kNsPerMs);
     by(now_ns + std::max<int64_t>(timer.due_utc_ms - UtcMs(clock), 0) * base::kNsPerMs);
+  }
+  if (const auto deadline = FirstClientDeadline(facts);
+      facts.wait() == sessions::WaitFor::kClient && deadline) {
+    by(now_ns + kClockNsMax);
+    by(now_ns + std::max<int64_t>(*deadline - UtcMs(clock), 0) * base::kNsPerMs);
   }
   if (facts.wait() == sessions::WaitFor::kProcess || facts.wait() == sessions::WaitFor::kFile) {
     by(looked_ns_.value_or(now_ns) + kLookNs);

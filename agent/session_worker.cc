@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "agent/agent_event.h"
+#include "agent/client_calls.h"
+#include "agent/client_tools.h"
 #include "agent/feeding.h"
 #include "agent/goal_rules.h"
 #include "agent/no_files.h"
@@ -68,7 +70,8 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   void Add(std::vector<EventBody> bodies, Said done);
   bool is_recording() const { return recording_ || adding_ > 0; }
   void Interrupt() {
-    interrupted_ = busy_;
+    end_calls_ = end_calls_ || session_facts().wait() == sessions::WaitFor::kClient;
+    interrupted_ = busy_ || end_calls_;
     if (loop_runs_) loop_->Interrupt();
   }
   void Halt(absl::AnyInvocable<void()> done);
@@ -78,6 +81,9 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   // LoopHost
   bool Holds() override;
   std::vector<EventBody> WithOutcomes(std::span<const sessions::CallOutcome> outcomes) override;
+  base::Status MayHandOut(size_t calls) override {
+    return MayBegin(agent().used().calls + static_cast<int64_t>(calls));
+  }
   void OnStart(std::span<const std::string> calls) override {
     if (!calls.empty()) call_ = calls.front();
   }
@@ -98,8 +104,8 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   void Fetch(uint64_t seq, std::function<void(base::StatusOr<std::string>)> done) override;
   bool IsRunning(const std::string& process) const override;
 
-  // CallBudget
-  base::Status Admit(std::string_view tool_id) override;
+  // CallBudget: the intent of the call is on record, hence counted.
+  base::Status Admit(std::string_view) override { return MayBegin(agent().used().calls); }
   void Charge(std::string_view, const tools::ToolResult&) override {}
 
  private:
@@ -127,6 +133,8 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   base::Status Prepare();
   TurnTexts Texts() const;
 
+  // Whether the goal may have so many calls in all.
+  base::Status MayBegin(int64_t calls) const;
   bool AtBorder();
   void Rested(Rest rest, const base::Status& status);
   void StartAnew(std::string reason);
@@ -157,6 +165,7 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
   base::Status broken_;
   bool halt_ = false;
   bool interrupted_ = false;
+  bool end_calls_ = false;  // calls of the turn that the interrupt has found waiting for a client
   absl::AnyInvocable<void()> halted_;
 
   std::unique_ptr<SessionFiles> files_;
@@ -200,7 +209,7 @@ void SessionWorker::Impl::Next() {
 
 void SessionWorker::Impl::Work() {
   watch_ = {};
-  if (std::exchange(interrupted_, false) && !IsSpokenTo(*session_)) {
+  if (!end_calls_ && std::exchange(interrupted_, false) && !IsSpokenTo(*session_)) {
     return Record({StateChanged{.state = SessionState::kIdle, .reason = "interrupted"}});
   }
   if (std::string misfit = Misfit(); !misfit.empty()) return Pause(std::move(misfit));
@@ -215,6 +224,7 @@ void SessionWorker::Impl::Work() {
     return RunChecks("start", *agent().goal(), {});
   if (AtBorder()) return;
   if (fold_->turn_finished() && session_facts().untold().empty()) return AfterTurn(std::nullopt);
+  if (std::exchange(end_calls_, false)) loop_->Interrupt();
   busy_ = loop_runs_ = true;
   loop_->Run([this](Rest rest, const base::Status& status) { Rested(rest, status); });
 }
@@ -326,7 +336,11 @@ void SessionWorker::Impl::OpenFiles() {
 
 void SessionWorker::Impl::Recover() {
   // What this process has begun itself has nothing to recover from.
-  if (!found_running_ && session_facts().open_calls().empty()) return Restore(session_facts().workspace());
+  const std::vector<sessions::OpenCall>& open = session_facts().open_calls();
+  const bool ran = std::any_of(open.begin(), open.end(), [](const sessions::OpenCall& call) {
+    return call.intent.client_deadline_utc_ms == 0;
+  });
+  if (!found_running_ && !ran) return Restore(session_facts().workspace());
   sessions::RecoveryPlan plan =
       PlanRecovery(session_facts(), {.generation = session_->generation(),
                                      .now_utc_ms = NowUtcMs(),
@@ -364,7 +378,8 @@ base::Status SessionWorker::Impl::Prepare() {
   registry_ = {};
   HF_RETURN_IF_ERROR(parts_.add_tools(registry_));
   HF_RETURN_IF_ERROR(AddControlTools(registry_, *this));
-  HF_ASSIGN_OR_RETURN(tools_, registry_.Select(profile().tools));
+  HF_RETURN_IF_ERROR(AddClientTools(profile(), registry_));
+  HF_ASSIGN_OR_RETURN(tools_, registry_.Select(ToolIds(profile())));
   HF_ASSIGN_OR_RETURN(const Dialogue* dialogue, parts_.dialogue(profile()));
   dispatcher_ = std::make_unique<tools::Dispatcher>(
       parts_.executor, parts_.clock, tools_, parts_.policy, approvals_,
@@ -470,9 +485,8 @@ bool SessionWorker::Impl::IsRunning(const std::string& process) const {
   return files_ != nullptr && IsRunningIn(*files_, process);
 }
 
-// The intent of the call is on record, hence counted.
-base::Status SessionWorker::Impl::Admit(std::string_view /*tool_id*/) {
-  if (!HasOpenGoal(agent()) || agent().used().calls <= agent().budgets().calls) return {};
+base::Status SessionWorker::Impl::MayBegin(int64_t calls) const {
+  if (!HasOpenGoal(agent()) || calls <= agent().budgets().calls) return {};
   return base::ResourceExhausted("the goal's budget of " + std::to_string(agent().budgets().calls) +
                                  " calls is used up");
 }
@@ -491,6 +505,8 @@ void SessionWorker::Impl::Rested(Rest rest, const base::Status& status) {
       return Next();
     case Rest::kApproval:
       return Record({StateChanged{.state = SessionState::kWaiting, .wait = sessions::WaitFor::kApproval}});
+    case Rest::kClient:
+      return Record({StateChanged{.state = SessionState::kWaiting, .wait = sessions::WaitFor::kClient}});
     case Rest::kWindowFull:
       return Pause(MayBeginWindow(agent(), profile().window_tokens_max) ? "WINDOW_FULL"
                                                                         : std::string(kCompactionThrash));
@@ -622,6 +638,11 @@ void SessionWorker::Impl::ConsiderWait() {
   const sessions::SessionFacts& now = session_facts();
   if (now.wait() == sessions::WaitFor::kApproval) {
     if (now.pending_approvals().empty()) return Record({Running("answered")});
+    return Park();
+  }
+  if (now.wait() == sessions::WaitFor::kClient) {
+    if (auto ended = ExpiredClientCalls(now, NowUtcMs()); !ended.empty()) return Record(std::move(ended));
+    if (OpenClientCalls(now).empty()) return Record({Running("the client's calls have ended")});
     return Park();
   }
   if (now.wait() == sessions::WaitFor::kProcess && files_ == nullptr) {

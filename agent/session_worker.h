@@ -3,7 +3,7 @@
 //
 //   RUNNING  open the files, recover, then turns (agent/turn_loop.h); after each turn the rules of the goal
 //            (agent/goal_rules.h): checks, success, another turn, a pause
-//   WAITING  until the timer, process, file, signal, answer or message it waits for
+//   WAITING  until the timer, process, file, signal, answer, message or client it waits for
 //   IDLE, PAUSED, CLOSED  nothing
 //
 // Every change of state is an event, committed before it counts. Where something fails that a person has to

@@ -9,6 +9,7 @@
 #include "agent/agent_event.h"
 #include "agent/bounded_text.h"
 #include "agent/call_record.h"
+#include "agent/client_calls.h"
 #include "agent/feeding.h"
 #include "base/check.h"
 
@@ -74,6 +75,9 @@ class TurnLoop::Impl final : public sessions::OrderListener, public tools::Block
     tools::Prepared prepared;
     bool has_intent = false;
     bool has_outcome = false;
+
+    bool is_clients() const { return prepared.traits.by_client && !prepared.error.has_value(); }
+    bool only_reads() const { return prepared.traits.effect == tools::Effect::kReadOnly; }
   };
 
   const sessions::SessionFacts& facts() const { return parts_.log.facts(); }
@@ -89,6 +93,10 @@ class TurnLoop::Impl final : public sessions::OrderListener, public tools::Block
   void CommitTokens();
   void Close(std::span<const int32_t> begun, sessions::ForcedRule rule);
   void RunCalls(const Turn& turn);
+  // Of the calls of a turn that have not ended, those that come next: either all are a client's, or none.
+  std::vector<Call> NextCalls(const Turn& turn);
+  Call CallOf(std::string id, const AskedCall& asked, const tools::ToolContext& context) const;
+  void HandOut(std::vector<Call> calls);
   // Asks for what nobody has answered; true when there is such a call.
   bool AskFor(std::vector<Call>& calls);
   void EndCalls(std::vector<tools::ToolResult> results);
@@ -154,7 +162,6 @@ void TurnLoop::Impl::Advance() {
 }
 
 void TurnLoop::Impl::Interrupt() {
-  if (!rested_) return;
   interrupt_ = true;
   if (order_.has_value()) parts_.scheduler.Cancel(*order_);
   if (block_.has_value()) parts_.dispatcher.CancelBlock(*block_);
@@ -331,23 +338,69 @@ void TurnLoop::Impl::Close(std::span<const int32_t> begun, sessions::ForcedRule 
 // --- Calls
 
 void TurnLoop::Impl::RunCalls(const Turn& turn) {
-  const tools::ToolContext context = parts_.workspace.context();
-  std::vector<Call> calls;
-  for (size_t i = 0; i < turn.calls.size(); ++i) {
-    Call call{.id = NameOf(i)};
-    if (facts().OutcomeOf(call.id).has_value()) continue;  // before a crash
-    call.prepared = parts_.dispatcher.Prepare(context, turn.calls[i].tool, turn.calls[i].arguments);
-    call.has_intent = facts().IsOpen(call.id);  // to be run again
-    if (interrupt_) call.prepared.error = Refused("cancelled by the user before it started\n");
-    calls.push_back(std::move(call));
+  if (interrupt_ && !OpenClientCalls(facts()).empty()) {
+    return Append(AbandonedClientCalls(facts(), "the user interrupted it"), {});
   }
+  std::vector<Call> calls = NextCalls(turn);
+  const bool clients = calls.front().is_clients();
   if (AskFor(calls)) return;
+  if (clients) return HandOut(std::move(calls));
   calls_ = std::move(calls);
   std::vector<tools::Prepared> block;
   for (const Call& call : calls_) block.push_back(call.prepared);
   block_ = parts_.dispatcher.RunBlock(
-      std::move(block), context, *this,
+      std::move(block), parts_.workspace.context(), *this,
       [this](std::vector<tools::ToolResult> results) { EndCalls(std::move(results)); });
+}
+
+TurnLoop::Impl::Call TurnLoop::Impl::CallOf(std::string id, const AskedCall& asked,
+                                            const tools::ToolContext& context) const {
+  Call call{.id = std::move(id)};
+  call.prepared = parts_.dispatcher.Prepare(context, asked.tool, asked.arguments);
+  call.has_intent = facts().IsOpen(call.id);  // to be run again
+  if (interrupt_) call.prepared.error = Refused("cancelled by the user before it started\n");
+  if (FindClientCall(facts(), call.id) == nullptr) return call;
+  // It was handed out: whatever is said of it by now, it has begun.
+  call.prepared.error.reset();
+  call.prepared.traits.by_client = true;
+  return call;
+}
+
+std::vector<TurnLoop::Impl::Call> TurnLoop::Impl::NextCalls(const Turn& turn) {
+  const tools::ToolContext context = parts_.workspace.context();
+  std::vector<Call> calls;
+  for (size_t i = 0; i < turn.calls.size(); ++i) {
+    std::string id = NameOf(i);
+    if (facts().OutcomeOf(id).has_value()) continue;  // before a crash, or by a client
+    Call call = CallOf(std::move(id), turn.calls[i], context);
+    const bool joins =
+        calls.empty() || (call.is_clients() == calls.front().is_clients() &&
+                          (!call.is_clients() || (call.only_reads() && calls.front().only_reads())));
+    if (!joins) break;
+    calls.push_back(std::move(call));
+  }
+  return calls;
+}
+
+// Those that are out already stay so.
+void TurnLoop::Impl::HandOut(std::vector<Call> calls) {
+  std::vector<EventBody> bodies;
+  size_t handed_out = 0;
+  for (Call& call : calls) {
+    if (call.has_intent) continue;
+    tools::Prepared& prepared = call.prepared;
+    if (!prepared.error.has_value()) {
+      if (prepared.verdict.permission == tools::Permission::kAsk) {
+        HF_CHECK(parts_.approvals.Use(prepared.action));
+      }
+      const base::Status may = parts_.host.MayHandOut(++handed_out);
+      if (!may.ok()) prepared.error = Refused(prepared.name + ": not run: " + base::Message(may) + "\n");
+    }
+    bodies.push_back(IntentOf(call));
+    if (prepared.error.has_value()) bodies.push_back(OutcomeOf(call.id, *prepared.error));
+  }
+  if (bodies.empty()) return RestNow(Rest::kClient);
+  Append(std::move(bodies), {});
 }
 
 bool TurnLoop::Impl::AskFor(std::vector<Call>& calls) {
@@ -356,6 +409,7 @@ bool TurnLoop::Impl::AskFor(std::vector<Call>& calls) {
   for (Call& call : calls) {
     if (call.prepared.error.has_value() || call.prepared.verdict.permission != tools::Permission::kAsk)
       continue;
+    if (call.has_intent && call.is_clients()) continue;  // it is out
     const std::optional<bool> answer = facts().AnswerTo(call.id, call.prepared.action);
     // A call that has begun was allowed.
     if (answer == true || call.has_intent) {
@@ -389,7 +443,9 @@ sessions::CallIntent TurnLoop::Impl::IntentOf(const Call& call) const {
                               .effect = EffectOf(prepared.traits.effect),
                               .contained = prepared.traits.contained};
   if (prepared.error.has_value()) intent.effect = sessions::CallEffect::kReadOnly;  // it never starts
-  if (intent.effect == sessions::CallEffect::kEffectful) {
+  if (call.is_clients()) {
+    intent.client_deadline_utc_ms = parts_.clock.UtcNow().ns / base::kNsPerMs + prepared.traits.timeout_ms;
+  } else if (intent.effect == sessions::CallEffect::kEffectful) {
     intent.workspace_before = parts_.workspace.current();
   }
   return intent;

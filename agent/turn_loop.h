@@ -4,6 +4,10 @@
 //
 //   tell: render what is untold  ->  speak: sample to the end of the turn  ->  calls: run them  ->  tell ...
 //
+// The calls of a turn go in order. One that a client runs is put on record with its deadline, and the loop
+// rests; once its outcome is on record, by whomever, the next Run goes on behind it. Calls of clients that
+// only read and stand side by side are handed out together.
+//
 // Nothing happens before its cause is durable: sampling goes on from committed tokens, calls start when the
 // tokens that ask for them and their intents are committed, and the model is told outcomes that are
 // committed.
@@ -41,6 +45,10 @@ class LoopHost {
 
   // Asked at each border, before the model is told anything or begins to speak. True: rest (kHeld).
   virtual bool Holds() = 0;
+
+  // Whether so many calls of clients may begin; an error refuses them, its message is for the model. Others
+  // are asked about by the dispatcher (tools::CallBudget).
+  virtual base::Status MayHandOut(size_t /*calls*/) { return {}; }
 
   // These calls are about to start, together.
   virtual void OnStart(std::span<const std::string> /*calls*/) {}
@@ -83,6 +91,7 @@ struct TurnLoopOptions {
 enum class Rest : uint8_t {
   kDone,        // the model has ended its turn, and nothing is untold
   kApproval,    // a person has to answer first
+  kClient,      // calls are with a client (agent/client_calls.h), and those behind them wait
   kHeld,        // by LoopHost::Holds
   kWindowFull,  // no room for what is to be said, or no other window is to be begun
   kStopped,     // by Stop
@@ -112,8 +121,8 @@ class TurnLoop {
   // have been resting on an open call that is not to be run again: recovery comes first.
   void Run(Rested rested);
 
-  // Ends the model's turn here and now; what it was doing is closed by rule. The loop goes on with what is
-  // untold, or rests. Nothing happens at rest.
+  // Ends the model's turn here and now; what it was doing is closed by rule, calls that are with a client
+  // among it. The loop goes on with what is untold, or rests. At rest: so the next Run begins.
   void Interrupt();
 
   // Rests as soon as what is under way is on record, leaving the turn open.

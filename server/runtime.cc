@@ -1,5 +1,6 @@
 #include "server/runtime.h"
 
+#include "agent/client_tools.h"
 #include "base/clock.h"
 #include "base/coding.h"
 #include "base/file.h"
@@ -157,6 +158,8 @@ base::StatusOr<const agent::Dialogue*> Runtime::DialogueOf(const agent::ProfileS
     HF_ASSIGN_OR_RETURN(const tools::ToolData data, tools::ToolData::Load(id));
     options.tools.push_back(data.spec().function);
   }
+  HF_ASSIGN_OR_RETURN(const std::vector<std::string> client_lines, agent::ClientToolLines(profile));
+  options.tools.insert(options.tools.end(), client_lines.begin(), client_lines.end());
   std::string key;
   for (const std::string* part : {&profile.mode, &profile.effort, &profile.system}) {
     base::PutLengthPrefixed(key, *part);

@@ -9,6 +9,10 @@ constexpr char kUnknownText[] =
     "Outcome unknown: the runtime ended while this call was running. It may have run, in part or whole. It "
     "will not be run again by itself: look at what is there before you decide.\n";
 
+constexpr char kExpiredText[] =
+    "Outcome unknown: the client that was to run this call gave no answer before its deadline. It may have "
+    "run, in part or whole.\n";
+
 enum class Resolution { kRunAgain, kUnknown, kWithTheClient };
 
 Resolution Resolve(const CallIntent& intent, int64_t now_utc_ms) {
@@ -20,12 +24,14 @@ Resolution Resolve(const CallIntent& intent, int64_t now_utc_ms) {
                                                                      : Resolution::kUnknown;
 }
 
-// Only one call at a time can have changed files (SessionFacts::Apply).
+// Only one call at a time can have changed files (SessionFacts::Apply), and none of a client's.
 bool LeftChanges(const CallIntent& intent, const RecoveryOptions& options) {
-  return intent.effect == CallEffect::kEffectful && options.workspace_found.has_value();
+  return intent.effect == CallEffect::kEffectful && intent.client_deadline_utc_ms == 0 &&
+         options.workspace_found.has_value();
 }
 
 CallOutcome UnknownOutcome(const CallIntent& intent, const RecoveryOptions& options) {
+  if (intent.client_deadline_utc_ms != 0) return ExpiredOutcome(intent);
   CallOutcome outcome{.call = intent.call, .status = CallStatus::kUnknown, .text = kUnknownText};
   if (LeftChanges(intent, options)) outcome.workspace_after = options.workspace_found;
   return outcome;
@@ -55,6 +61,10 @@ void ResolveCalls(const SessionFacts& facts, const RecoveryOptions& options, Rec
 }
 
 }  // namespace
+
+CallOutcome ExpiredOutcome(const CallIntent& intent) {
+  return {.call = intent.call, .status = CallStatus::kUnknown, .text = kExpiredText};
+}
 
 RecoveryPlan PlanRecovery(const SessionFacts& facts, const RecoveryOptions& options) {
   RecoveryPlan plan;

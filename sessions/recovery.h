@@ -41,6 +41,9 @@ struct RecoveryPlan {
   std::optional<base::Sha256Digest> workspace;
 };
 
+// The outcome of a call that was with a client, which gave no answer until its deadline.
+CallOutcome ExpiredOutcome(const CallIntent& intent);
+
 // Nothing to do for a session that is closed or paused (its open calls are resolved when it is resumed), or
 // one that was idle or waiting with nothing open.
 RecoveryPlan PlanRecovery(const SessionFacts& facts, const RecoveryOptions& options);

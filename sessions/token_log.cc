@@ -56,7 +56,8 @@ base::Status TokenLog::Add(uint64_t seq, const TokenRun& run) {
                            std::to_string(position()));
   }
   const auto count = static_cast<int64_t>(run.ids.size());
-  spans_.push_back({.seq = seq, .position = run.position, .count = count, .origin = run.origin});
+  spans_.push_back(
+      {.seq = seq, .position = run.position, .count = count, .origin = run.origin, .stream = stream_});
   window_.insert(window_.end(), run.ids.begin(), run.ids.end());
   uint64_t& total = run.origin == TokenOrigin::kFed       ? totals_.fed
                     : run.origin == TokenOrigin::kSampled ? totals_.sampled

@@ -37,6 +37,7 @@ struct TokenSpan {
   int64_t position = 0;
   int64_t count = 0;
   TokenOrigin origin = TokenOrigin::kFed;
+  uint32_t stream = 0;  // that the log was in
 
   bool operator==(const TokenSpan&) const = default;
 };

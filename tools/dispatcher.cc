@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "nlohmann/json.hpp"
 #include "tools/file_versions.h"
-#include "tools/text/cut_text.h"
+#include "tools/result_text.h"
 #include "tools/text/json_text.h"
 #include "tools/text/nearest.h"
 #include "tools/text/utf8.h"
@@ -19,9 +19,6 @@ namespace {
 using base::Lane;
 using base::Status;
 using base::StatusOr;
-
-// Room for the mark of a cut, of which the name of the blob is the most.
-constexpr size_t kCutMarkBytes = 192;
 
 const ToolTexts& Texts() {
   static const ToolTexts* const texts = [] {
@@ -374,24 +371,14 @@ void Dispatcher::Impl::Bound(CallId id, Call& call) {
 }
 
 void Dispatcher::Impl::Spill(CallId id, Call& call, std::string whole) {
-  const size_t shown_bytes_max =
-      options_.limits.result_bytes_max - std::min(options_.limits.result_bytes_max, kCutMarkBytes);
-  const TextCut cut = CutText(whole, shown_bytes_max);
-  call.result->text = cut.head;
-  const std::string tail(cut.tail), bytes = std::to_string(cut.omitted_bytes),
-                                    lines = std::to_string(cut.omitted_lines);
-  const auto finish = [id, tail, bytes, lines](Impl& impl, const StatusOr<SpilledBlob>& blob) {
+  const CutResult cut(whole, options_.limits.result_bytes_max);
+  call.result->text = cut.head();
+  const auto finish = [id, cut](Impl& impl, const StatusOr<SpilledBlob>& blob) {
     const auto it = impl.calls_.find(id);
     if (it == impl.calls_.end()) return;
     ToolResult& result = *it->second.result;
-    if (blob.ok()) {
-      result.text +=
-          Texts().text("cut").Fill({{"bytes", bytes}, {"lines", lines}, {"blob", base::ToHex(blob->id)}});
-      result.blobs.push_back(*blob);
-    } else {
-      result.text += Texts().text("cut_lost").Fill({{"bytes", bytes}, {"lines", lines}});
-    }
-    result.text += tail;
+    result.text = cut.Text(blob.ok() ? &*blob : nullptr);
+    if (blob.ok()) result.blobs.push_back(*blob);
     impl.Finish(id);
   };
   if (options_.spill == nullptr || whole.size() > options_.limits.spill_bytes_max) {

@@ -274,6 +274,8 @@ Verdict PermissionPolicy::Judge(std::string_view tool, const Subject& subject,
     return {.permission = Permission::kAllow, .reason = "default: it only reads"};
   if (traits.confined)
     return {.permission = Permission::kAllow, .reason = "default: confined to the session's layer"};
+  if (traits.by_client)
+    return {.permission = Permission::kAllow, .reason = "default: the session's client runs it"};
   return {.permission = Permission::kAsk, .reason = "default: it reaches beyond the session's layer"};
 }
 

@@ -39,7 +39,7 @@ struct PermissionRule {
 
 // What no rule speaks about.
 enum class PermissionDefault {
-  kByReach,  // allowed when it only reads or is confined to the session's layer; else asked
+  kByReach,  // allowed when it only reads, is confined to the session's layer, or is a client's; else asked
   kAsk,
   kDeny,
 };

@@ -50,8 +50,9 @@ struct ToolSpec {
   int version = 1;   // of the schema and of the result texts; a byte that changes is a new version
   std::string
       function;  // the schema line of the prompt, byte for byte: {"name", "description", "parameters"}
+  bool by_client = false;  // tools/client_tool.h: it has no version, its session keeps its schema
 
-  std::string id() const { return name + "@" + std::to_string(version); }
+  std::string id() const { return name + "@" + (by_client ? "client" : std::to_string(version)); }
 };
 
 // What one call may touch; may depend on its arguments and on the session. When in doubt: the defaults.
@@ -66,6 +67,10 @@ struct CallTraits {
   // It reaches nothing but the layer and the processes of the session: what the default policy allows without
   // asking. A command in the background is confined but not contained.
   bool confined = false;
+
+  // A client of the session runs it, not this process: what a session was given at its creation the default
+  // policy allows without asking. The dispatcher does not start it.
+  bool by_client = false;
 
   int64_t timeout_ms = 120'000;  // what the call may take; the dispatcher bounds it
 };

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "agent/agent_event.h"
+#include "agent/client_calls.h"
 #include "agent/goal_rules.h"
 
 namespace holdfast::agent::manager {
@@ -218,8 +219,10 @@ void SessionTable::ServeWaiting() {
 }
 
 void SessionTable::SetAlarm(const std::string& id, const SessionWorker& worker) {
-  if (worker.facts().state() != SessionState::kWaiting || worker.facts().timers().empty()) return;
-  Alarm alarm{.due_utc_ms = INT64_MAX, .due_ns = INT64_MAX};
+  const std::optional<int64_t> deadline = FirstClientDeadline(worker.facts());
+  if (worker.facts().state() != SessionState::kWaiting) return;
+  if (worker.facts().timers().empty() && !deadline.has_value()) return;
+  Alarm alarm{.due_utc_ms = deadline.value_or(INT64_MAX), .due_ns = INT64_MAX};
   const int64_t now_ns = parts_.clock.MonotonicNow().ns;
   for (const auto& [name, timer] : worker.facts().timers()) {
     alarm.due_utc_ms = std::min(alarm.due_utc_ms, timer.due_utc_ms);

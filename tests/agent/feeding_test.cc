@@ -33,6 +33,10 @@ TEST(FeedingTest, TurnBeginsBehindWhatWasFedLast) {
   const auto turn = TurnTokens(tokens);
   EXPECT_EQ(Ids(turn.begin(), turn.end()), (Ids{3, 4, 5}));
   EXPECT_EQ(CallName(tokens, 2), "c0.5.2");
+  ASSERT_TRUE(tokens.Apply({.seq = 1, .body = sessions::Rewound{.stream = 9}}).ok());
+  EXPECT_EQ(CallName(tokens, 2), "c0.5.2");  // the turn was sampled before
+  add(TokenOrigin::kSampled, {6});
+  EXPECT_EQ(CallName(tokens, 2), "c0.6.2.9");
 }
 
 TEST(FeedingTest, InputsAndResultsAreTold) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "agent/client_tools.h"
 #include "agent/control_tools.h"
 #include "base/coding.h"
 #include "memory/text_index.h"
@@ -292,7 +293,7 @@ struct ManagerWorld::Process {
   std::unique_ptr<SimOpener> opener;
   tools::PermissionPolicy policy;
   SchemasOnly schemas_only;
-  std::unique_ptr<Dialogue> dialogue;
+  std::map<size_t, std::unique_ptr<Dialogue>> dialogues;  // by the number of client tools
   std::unique_ptr<SessionManager> manager;
 };
 
@@ -348,16 +349,17 @@ bool ManagerWorld::Boot() {
       .directory = "/layers",
       .add_tools = [this](tools::Registry& registry) { return AddSimTools(registry, disk); },
       .dialogue = [this, &p](const ProfileSet& profile) -> base::StatusOr<const Dialogue*> {
-        if (p.dialogue == nullptr) {
+        std::unique_ptr<Dialogue>& dialogue = p.dialogues[profile.client_tools.size()];
+        if (dialogue == nullptr) {
           tools::Registry registry;
           HF_RETURN_IF_ERROR(AddSimTools(registry, disk));
           HF_RETURN_IF_ERROR(AddControlTools(registry, p.schemas_only));
-          HF_ASSIGN_OR_RETURN(const tools::Toolset tools, registry.Select(profile.tools));
-          HF_ASSIGN_OR_RETURN(
-              p.dialogue,
-              Dialogue::Make(SmallTokenizer(), {.system = profile.system, .tools = tools.function_lines()}));
+          HF_RETURN_IF_ERROR(AddClientTools(profile, registry));
+          HF_ASSIGN_OR_RETURN(const tools::Toolset tools, registry.Select(ToolIds(profile)));
+          HF_ASSIGN_OR_RETURN(dialogue, Dialogue::Make(SmallTokenizer(), {.system = profile.system,
+                                                                          .tools = tools.function_lines()}));
         }
-        return p.dialogue.get();
+        return dialogue.get();
       },
       .history = p.history.get(),
       .tokenizer = &SmallTokenizer(),

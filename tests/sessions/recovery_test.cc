@@ -166,9 +166,13 @@ TEST(RecoveryTest, ClientKeepsItsCallUntilTheDeadline) {
   const RecoveryPlan before = PlanRecovery(history.facts(), {.now_utc_ms = 999});
   EXPECT_TRUE(before.append.empty());
   EXPECT_TRUE(before.run_again.empty());
-  const RecoveryPlan after = PlanRecovery(history.facts(), {.now_utc_ms = 1000});
+  const RecoveryPlan after =
+      PlanRecovery(history.facts(), {.now_utc_ms = 1000, .workspace_found = Digest(9)});
   ASSERT_FALSE(after.append.empty());
-  EXPECT_EQ(std::get<CallOutcome>(after.append[0]).status, CallStatus::kUnknown);
+  const auto& outcome = std::get<CallOutcome>(after.append[0]);
+  EXPECT_EQ(outcome.status, CallStatus::kUnknown);
+  EXPECT_NE(outcome.text.find("no answer before its deadline"), std::string::npos);
+  EXPECT_FALSE(outcome.workspace_after.has_value());  // a client reaches no layer
 }
 
 TEST(RecoveryTest, WaitForAProcessEndsAsLost) {

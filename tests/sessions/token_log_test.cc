@@ -34,6 +34,15 @@ TEST(TokenLogTest, RunsAreAppendedAndCounted) {
             (TokenSpan{.seq = 2, .position = 3, .count = 1, .origin = TokenOrigin::kSampled}));
 }
 
+TEST(TokenLogTest, SpansKnowTheirStream) {
+  TokenLog log;
+  ASSERT_TRUE(log.Apply(Tokens(1, 0, {5}, TokenOrigin::kSampled)).ok());
+  ASSERT_TRUE(log.Apply({.seq = 2, .body = Rewound{.to_seq = 1, .stream = 9}}).ok());
+  ASSERT_TRUE(log.Apply(Tokens(3, 1, {6}, TokenOrigin::kSampled)).ok());
+  EXPECT_EQ(log.spans()[0].stream, 0u);
+  EXPECT_EQ(log.spans()[1].stream, 9u);
+}
+
 TEST(TokenLogTest, CutTakesTheLastTokensAndTheirSpans) {
   TokenLog log;
   ASSERT_TRUE(log.Apply(Tokens(1, 0, {1, 2, 3})).ok());
