@@ -11,6 +11,10 @@ class App;
 
 namespace holdfast::cli {
 
+void AddBackup(CLI::App& parent, base::Status& result);
+void AddChanges(CLI::App& parent, base::Status& result);  // diff, apply, discard
+void AddChat(CLI::App& parent, base::Status& result);
+void AddDaemonCommands(CLI::App& parent, base::Status& result);  // status, stop, logs, completion
 void AddDoctor(CLI::App& parent, base::Status& result);
 void AddKv(CLI::App& parent, base::Status& result);
 void AddModelGenerate(CLI::App& parent, base::Status& result);
@@ -24,6 +28,8 @@ void AddServe(CLI::App& parent, base::Status& result);
 void AddSessionAudit(CLI::App& parent, base::Status& result);
 void AddSessionLook(CLI::App& parent, base::Status& result);
 void AddSessionTransfer(CLI::App& parent, base::Status& result);
+void AddSessions(CLI::App& parent, base::Status& result);  // sessions, show, watch, events
+void AddSteer(CLI::App& parent, base::Status& result);     // send, approve, deny, pause, ...
 void AddTools(CLI::App& parent, base::Status& result);
 void AddModelDetokenize(CLI::App& parent, base::Status& result);
 void AddModelRender(CLI::App& parent, base::Status& result);

@@ -1,6 +1,5 @@
 // holdfast doctor: does the sandbox hold on this machine, and if not, what would help?
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "cli/commands.h"
+#include "cli/data_directory.h"
 #include "model/json.h"
 #include "sandbox/probe.h"
 
@@ -27,15 +27,6 @@ struct Options {
   std::string backend = "namespaces";
   bool json = false;
 };
-
-std::string DefaultDirectory() {
-  const auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value == nullptr ? "" : value);
-  };
-  if (const std::string xdg = variable("XDG_DATA_HOME"); !xdg.empty()) return xdg + "/holdfast";
-  return variable("HOME") + "/.local/share/holdfast";
-}
 
 // Removes what the probe left. A work directory of overlayfs cannot be read by its owner, but it can be
 // removed.
@@ -138,7 +129,7 @@ Status Doctor(const Options& options) {
 
 void AddDoctor(CLI::App& parent, Status& result) {
   const auto options = std::make_shared<Options>();  // shared: CLI11 copies the callbacks that own it
-  options->directory = DefaultDirectory();
+  options->directory = DefaultDataDirectory();
   CLI::App* app = parent.add_subcommand(
       "doctor",
       "Run a command that tries to get out of the sandbox, and say what is in force, what is missing and how "

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "cli/backend_options.h"
 #include "cli/commands.h"
-#include "cli/session_data.h"
+#include "cli/data_directory.h"
 #include "server/daemon.h"
 
 namespace holdfast::cli {

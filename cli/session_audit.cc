@@ -1,4 +1,4 @@
-// holdfast session audit: proves a session from its record.
+// holdfast audit: proves a session from its record.
 #include <cinttypes>
 #include <cstdio>
 #include <memory>
@@ -10,11 +10,15 @@
 #include "base/file.h"
 #include "cli/backend_options.h"
 #include "cli/commands.h"
+#include "cli/connection.h"
+#include "cli/model_choice.h"
+#include "cli/record.h"
 #include "cli/session_data.h"
 #include "cli/terminal.h"
 #include "model/engine.h"
 #include "model/fingerprint.h"
 #include "model/tokenizer.h"
+#include "server/client_daemon.h"
 
 namespace holdfast::cli {
 namespace {
@@ -23,11 +27,9 @@ using base::Status;
 using model::Json;
 
 struct Options {
-  std::string data;
+  DaemonChoice daemon;
   std::string id;
-  std::string model;
-  bool json = false;
-  BackendChoice backend;
+  std::string model;  // of the choice, or the shipped one
 };
 
 Json Count(uint64_t value) { return Json::Int(static_cast<int64_t>(value)); }
@@ -81,7 +83,7 @@ Json ReportJson(const Options& options, const agent::AuditReport& report) {
 }
 
 void Print(const Options& options, const agent::AuditReport& report) {
-  if (options.json) {
+  if (options.daemon.json) {
     std::printf("%s\n", ReportJson(options, report).Dump().c_str());
     return;
   }
@@ -100,13 +102,18 @@ void Print(const Options& options, const agent::AuditReport& report) {
   if (report.proven()) std::printf("proven: every token is what it must be\n");
 }
 
-Status Run(const Options& options) {
-  HF_ASSIGN_OR_RETURN(const auto data, SessionData::Open(options.data, SessionData::Absent::kRefuse));
+// Without a daemon.
+Status AuditHere(Options options) {
+  if (options.id.empty()) return base::InvalidArgument("no daemon runs: name the session by its whole id");
+  HF_ASSIGN_OR_RETURN(const std::string program, server::OwnProgram());
+  HF_ASSIGN_OR_RETURN(const ModelChoice choice, ChooseModel(options.daemon.model, program));
+  options.model = choice.directory;
+  HF_ASSIGN_OR_RETURN(const auto data, SessionData::Open(options.daemon.data, SessionData::Absent::kRefuse));
   HF_ASSIGN_OR_RETURN(const std::vector<sessions::Event> first, data->ReadEvents(options.id, 0, 1));
   const auto* created = first.empty() ? nullptr : std::get_if<sessions::SessionCreated>(&first[0].body);
   if (created == nullptr)
     return base::DataLoss("session " + options.id + " does not begin with SESSION_CREATED");
-  HF_ASSIGN_OR_RETURN(const auto backend, MakeBackend(options.backend));
+  HF_ASSIGN_OR_RETURN(const auto backend, MakeBackend(options.daemon.backend));
   HF_ASSIGN_OR_RETURN(const auto checkpoint, model::Checkpoint::Open(base::RealFileSystem(), options.model));
   HF_RETURN_IF_ERROR(CheckModel(options, *created, *checkpoint));
   HF_ASSIGN_OR_RETURN(const auto tokenizer,
@@ -136,6 +143,12 @@ Status Run(const Options& options) {
   return {};
 }
 
+Status Run(const Options& options) {
+  const auto client = Connect(options.daemon);
+  if (client.ok()) return AuditThroughDaemon(**client, options.id, options.daemon.json);
+  return absl::IsNotFound(client.status()) ? AuditHere(options) : client.status();
+}
+
 }  // namespace
 
 void AddSessionAudit(CLI::App& parent, Status& result) {
@@ -148,15 +161,10 @@ void AddSessionAudit(CLI::App& parent, Status& result) {
       "a turn follows from the rule. The exit status is 0 only when all is proven; else the first event "
       "that\n"
       "differs is named.\n\n"
-      "Example: holdfast session audit fix-tests --model model/nano/checkpoint");
-  AddDataOption(*app, options->data);
-  app->add_option("SESSION", options->id, "The session's id")->required();
-  app->add_option("--model", options->model, "Checkpoint directory that the session was made with")
-      ->envname("HOLDFAST_MODEL")
-      ->required();
-  app->add_flag("--json", options->json, "Print JSON");
-  AddBackendOptions(*app, options->backend);
-  app->callback([options, &result] { result = Run(*options); });
+      "Example: holdfast audit fix-tests --model model/nano/checkpoint");
+  app->add_option("SESSION", options->id, "Its id or the beginning of it (default: the last one here)");
+  AddStartOptions(*app, options->daemon);
+  app->final_callback([options, &result] { result = Run(*options); });
 }
 
 }  // namespace holdfast::cli

@@ -1,50 +1,31 @@
 #include "cli/session_data.h"
 
 #include <cstdio>
-#include <cstdlib>
 
-#include "CLI/CLI.hpp"
 #include "agent/history_index.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "memory/text_index.h"
 
 namespace holdfast::cli {
-namespace {
-
-std::string DefaultDirectory() {
-  const auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value == nullptr ? "" : value);
-  };
-  if (const std::string xdg = variable("XDG_DATA_HOME"); !xdg.empty()) return xdg + "/holdfast";
-  return variable("HOME") + "/.local/share/holdfast";
-}
-
-}  // namespace
-
-void AddDataOption(CLI::App& app, std::string& directory) {
-  directory = DefaultDirectory();
-  app.add_option("--data", directory, "Data directory: its holdfast.db has the sessions")
-      ->envname("HOLDFAST_DATA")
-      ->capture_default_str();
-}
-
 base::StatusOr<std::unique_ptr<SessionData>> SessionData::Open(const std::string& directory, Absent absent) {
   base::FileSystem& fs = base::RealFileSystem();
   const std::string path = directory + "/holdfast.db";
   if (absent == Absent::kMake) {
     HF_RETURN_IF_ERROR(fs.CreateDirectories(directory));
-  } else if (!fs.Stat(path).ok()) {
+  } else if (const auto stat = fs.Stat(path); absl::IsNotFound(stat.status())) {
     return base::NotFound(path +
                           ": there are no sessions; name their directory with --data DIR or HOLDFAST_DATA");
+  } else {
+    HF_RETURN_IF_ERROR(stat.status());
   }
   auto data = std::unique_ptr<SessionData>(new SessionData(directory));
   auto database = memory::SqliteDatabase::Open(
       fs, {.path = path}, {sessions::SessionSchema(), memory::TextIndex::kSchema, agent::HistorySchema()});
   if (absl::IsUnavailable(database.status())) {
-    return base::Annotate(database.status(),
-                          "the sessions are in use; stop the process that has them, then try again");
+    return base::Annotate(
+        database.status(),
+        "the sessions are in use; ask the daemon that has them, or end it with: holdfast stop");
   }
   HF_RETURN_IF_ERROR(database.status());
   data->database_ = *std::move(database);

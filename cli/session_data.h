@@ -12,14 +12,7 @@
 #include "model/json.h"
 #include "sessions/session_store.h"
 
-namespace CLI {
-class App;
-}
-
 namespace holdfast::cli {
-
-// Adds --data DIR to `app`. Default: HOLDFAST_DATA, else holdfast under XDG_DATA_HOME or ~/.local/share.
-void AddDataOption(CLI::App& app, std::string& directory);
 
 // One thread at a time.
 class SessionData {

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "base/coding.h"
 #include "cli/commands.h"
+#include "cli/data_directory.h"
 #include "cli/session_data.h"
 #include "cli/terminal.h"
 #include "model/json.h"
@@ -169,6 +170,7 @@ Status Events(const Options& options) {
     }
     after = events.back().seq;
     left -= events.size();
+    if (left == 0) std::fprintf(stderr, "there may be more: --after %" PRIu64 "\n", after);
   }
   return {};
 }

@@ -1,4 +1,4 @@
-// holdfast session export, import: a session in one file, and back.
+// holdfast export, import: a session in one file, and back.
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
@@ -12,6 +12,8 @@
 #include "base/coding.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/connection.h"
+#include "cli/record.h"
 #include "cli/session_data.h"
 #include "cli/terminal.h"
 #include "sessions/session_export.h"
@@ -29,11 +31,11 @@ using sessions::Event;
 constexpr size_t kPartBytes = size_t{1} << 20;
 
 struct Options {
-  std::string data;
+  DaemonChoice daemon;
   std::string id;
   std::string file;
   std::string as;  // import: id
-  bool json = false;
+  bool markdown = false;
 };
 
 // Blobs that a session names, and those that are not in the store any more.
@@ -98,10 +100,12 @@ Status WriteObjects(const Objects& objects, memory::BlobStore& store, sessions::
 }
 
 // Into `path`.part, which becomes `path` when it is whole and durable.
-Status Export(const Options& options) {
+Status ExportHere(const Options& options) {
+  if (options.markdown)
+    return base::FailedPrecondition("--markdown needs a daemon; start one with: holdfast serve");
   base::FileSystem& fs = base::RealFileSystem();
   if (fs.Stat(options.file).ok()) return base::FailedPrecondition(options.file + " is there already");
-  HF_ASSIGN_OR_RETURN(const auto data, SessionData::Open(options.data, SessionData::Absent::kRefuse));
+  HF_ASSIGN_OR_RETURN(const auto data, SessionData::Open(options.daemon.data, SessionData::Absent::kRefuse));
   HF_ASSIGN_OR_RETURN(const sessions::SessionRow row, data->Ask<sessions::SessionRow>([&](auto done) {
     data->store().Get(options.id, std::move(done));
   }));
@@ -136,7 +140,7 @@ Status Export(const Options& options) {
                  "%" PRIu64 " blobs that the session names are not here any more, and not in the file\n",
                  objects.missing);
   }
-  if (options.json) {
+  if (options.daemon.json) {
     Json out = Json::Object();
     out.Set("session", Json::String(row.id));
     out.Set("events", Json::Int(static_cast<int64_t>(row.last_seq)));
@@ -184,7 +188,7 @@ StatusOr<std::string> FreeId(const Options& options, const std::string& had, Ses
   return base::FailedPrecondition("no id like " + had + " is free; give one with --as ID");
 }
 
-Status Import(const Options& options) {
+Status ImportHere(const Options& options) {
   HF_ASSIGN_OR_RETURN(const auto file, base::RealFileSystem().Open(options.file, base::OpenMode::kRead));
   HF_ASSIGN_OR_RETURN(const auto reader,
                       sessions::ExportReader::Open(
@@ -193,7 +197,7 @@ Status Import(const Options& options) {
                             at += got;
                             return got;
                           }));
-  HF_ASSIGN_OR_RETURN(const auto data, SessionData::Open(options.data, SessionData::Absent::kMake));
+  HF_ASSIGN_OR_RETURN(const auto data, SessionData::Open(options.daemon.data, SessionData::Absent::kMake));
   HF_ASSIGN_OR_RETURN(const std::string id, FreeId(options, reader->header().id, *data));
   std::unique_ptr<memory::BlobBatch> batch;
   HF_RETURN_IF_ERROR(ReadObjects(*reader, *data, batch));
@@ -201,7 +205,7 @@ Status Import(const Options& options) {
     data->store().Import(
         id, reader->header().uid, [&reader] { return reader->NextEvents(kPartBytes); }, std::move(done));
   }));
-  if (options.json) {
+  if (options.daemon.json) {
     Json out = Json::Object();
     out.Set("session", Json::String(row.id));
     out.Set("events", Json::Int(static_cast<int64_t>(row.last_seq)));
@@ -214,6 +218,18 @@ Status Import(const Options& options) {
   return {};
 }
 
+Status Export(const Options& options) {
+  const auto client = Connect(options.daemon);
+  if (client.ok()) return ExportThroughDaemon(**client, options.id, options.file, options.markdown);
+  return absl::IsNotFound(client.status()) ? ExportHere(options) : client.status();
+}
+
+Status Import(const Options& options) {
+  const auto client = Connect(options.daemon);
+  if (client.ok()) return ImportThroughDaemon(**client, options.file, options.as, options.daemon.json);
+  return absl::IsNotFound(client.status()) ? ImportHere(options) : client.status();
+}
+
 }  // namespace
 
 void AddSessionTransfer(CLI::App& parent, Status& result) {
@@ -221,22 +237,21 @@ void AddSessionTransfer(CLI::App& parent, Status& result) {
   CLI::App* out = parent.add_subcommand("export",
                                         "Writes a session to one file that stands alone: all events, its "
                                         "parents' too, and the blobs they name.\n\n"
-                                        "Example: holdfast session export fix-tests fix-tests.hfs");
-  AddDataOption(*out, options->data);
+                                        "Example: holdfast export fix-tests fix-tests.hfs");
+  AddDaemonOptions(*out, options->daemon);
   out->add_option("SESSION", options->id, "The session's id")->required();
   out->add_option("FILE", options->file, "The file to be made")->required();
-  out->add_flag("--json", options->json, "Print JSON");
-  out->callback([options, &result] { result = Export(*options); });
+  out->add_flag("--markdown", options->markdown, "For reading instead");
+  out->final_callback([options, &result] { result = Export(*options); });
 
   CLI::App* in = parent.add_subcommand(
       "import",
       "Takes over a session from a file, whole or not at all. It rests until somebody resumes it.\n\n"
-      "Example: holdfast session import fix-tests.hfs --as fix-tests-of-anna");
-  AddDataOption(*in, options->data);
+      "Example: holdfast import fix-tests.hfs --as fix-tests-of-anna");
+  AddDaemonOptions(*in, options->daemon);
   in->add_option("FILE", options->file, "A file that export has made")->required();
   in->add_option("--as", options->as, "Its id here; default: the one it had, or that with a number");
-  in->add_flag("--json", options->json, "Print JSON");
-  in->callback([options, &result] { result = Import(*options); });
+  in->final_callback([options, &result] { result = Import(*options); });
 }
 
 }  // namespace holdfast::cli

@@ -1,5 +1,6 @@
 #include "cli/terminal.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -46,6 +47,50 @@ void Progress::Update(int64_t done) {
   width_ = line.size();
   std::fprintf(stderr, "\r%s%*s", line.c_str(), static_cast<int>(blank), "");
   std::fflush(stderr);
+}
+
+StatusLine::StatusLine() : shown_(isatty(STDERR_FILENO) != 0) {}
+
+void StatusLine::Show(const std::string& line) {
+  if (!shown_) return;
+  winsize size = {};
+  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+  const std::string cut = OneLine(line, known ? size.ws_col - 5 : 75);
+  std::fprintf(stderr, "\r\033[K%s", cut.c_str());
+  std::fflush(stderr);
+  visible_ = true;
+}
+
+void StatusLine::Clear() {
+  if (visible_) std::fputs("\r\033[K", stderr);
+  visible_ = false;
+}
+
+std::string ForTerminal(std::string_view text) {
+  std::string harmless;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0;
+    if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {
+      ++i;  // U+0080 to U+009F: control characters in UTF-8
+    } else if ((byte >= 0x20 && byte != 0x7f) || byte == '\n' || byte == '\t') {
+      harmless.push_back(text[i]);
+    }
+  }
+  return harmless;
+}
+
+std::string OneLine(std::string_view text, size_t bytes_max) {
+  const bool cut = text.size() > bytes_max;
+  if (cut) {
+    text = text.substr(0, bytes_max);
+    while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0xc0) == 0x80) text.remove_suffix(1);
+    if (!text.empty() && static_cast<unsigned char>(text.back()) >= 0xc0) text.remove_suffix(1);
+  }
+  std::string line = ForTerminal(text);
+  for (char& c : line) c = c == '\n' || c == '\t' ? ' ' : c;
+  while (line.ends_with(' ')) line.pop_back();
+  return cut ? line + " ..." : line;
 }
 
 std::string GroupDigits(int64_t value) {

@@ -35,6 +35,29 @@ class Progress {
   size_t width_ = 0;  // of the line on the screen
 };
 
+// A line on standard error that is written over again. Silent when standard error is no terminal.
+class StatusLine {
+ public:
+  StatusLine();
+  ~StatusLine() { Clear(); }
+  StatusLine(const StatusLine&) = delete;
+  StatusLine& operator=(const StatusLine&) = delete;
+
+  void Show(const std::string& line);  // cut to the width of the screen
+  void Clear();
+
+ private:
+  const bool shown_;
+  bool visible_ = false;
+};
+
+// What came from a model, a tool or a file, harmless to a terminal: control characters but newline and tab
+// are left out.
+std::string ForTerminal(std::string_view text);
+
+// One line of at most about `bytes_max`; " ..." stands for what was cut.
+std::string OneLine(std::string_view text, size_t bytes_max = 100);
+
 std::string GroupDigits(int64_t value);    // 1234567 -> "1,234,567"
 std::string HumanBytes(double bytes);      // "3.43 GiB"
 std::string HumanSeconds(double seconds);  // "1m55s"

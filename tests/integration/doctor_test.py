@@ -47,7 +47,7 @@ def main() -> None:
     layer = doctor("--directory", "/dev/shm/../../proc", status=1)
     assert "/proc" in layer.stderr, layer.stderr
 
-    assert "--mode" in doctor("--mode", "none", status=105).stderr
+    assert "--mode" in doctor("--mode", "none", status=2).stderr
     if pathlib.Path("/usr/bin/bwrap").exists():
         report = json.loads(doctor("--backend", "bubblewrap", "--mode", "direct", "--json").stdout)
         assert report["ok"] and "locked securebits" not in report["in_force"], report

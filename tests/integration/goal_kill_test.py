@@ -1,5 +1,5 @@
-"""Kills `holdfast run` with SIGKILL at random moments while it renames a name across a repository of some thousand
-files, and lets `holdfast resume` go on.
+"""Kills the daemon with SIGKILL at random moments while it renames a name across a repository of some thousand files,
+and starts another one, which goes on.
 
 What comes of it must be what comes of a run that nobody kills: the same tokens in the same window, the same tree, one
 outcome for each call. The record is read here without the program's help, by docs/formats/session_log.md.
@@ -15,10 +15,12 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OLD, NEW = "quorvantel_limit", "brimsway_bound"
+IDLE, PAUSED = 1, 4  # as a session's row has it
 FILES = 3000  # of other things in the repository
 PLANTED = {
     "planted/limits.h": f"#pragma once\n\n// The most that is taken at once.\nint {OLD}();\n",
@@ -117,22 +119,59 @@ class Record:
 
 class Machine:
     def __init__(self, holdfast: str, work: pathlib.Path, name: str, repository: pathlib.Path):
-        self.repository, self.data = work / name / "repository", work / name / "data"
+        self.holdfast, self.repository, self.data = holdfast, work / name / "repository", work / name / "data"
         shutil.copytree(repository, self.repository)
-        common = ["--data", str(self.data), "--model", str(ROOT / "model/nano/checkpoint"), "--threads", "1"]
-        self.begin = [holdfast, "run", GOAL, "--repo", str(self.repository), "--check", CHECK, "--profile", "nano", "--id",
-                      "goal", "--apply", *common]
-        self.go_on = [holdfast, "resume", "goal", *common]
+        self.daemon = None
 
-    def start(self, arguments: list) -> subprocess.Popen:
-        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def command(self, name: str, *more: str) -> list:
+        return [self.holdfast, name, *more, "--data", str(self.data)]
 
-    def step(self) -> subprocess.Popen:
-        """Begins the goal, or goes on with it."""
+    def start(self) -> None:
+        """Starts a daemon, and does not wait for it."""
+        self.daemon = subprocess.Popen(
+            self.command("serve", "--model", str(ROOT / "model/nano/checkpoint"), "--threads", "1"),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def wait_until_serving(self) -> None:
+        output = []
+        for line in self.daemon.stdout:
+            output.append(line)
+            if line.startswith("serving"):
+                # Nobody reads on: what it says must not fill the pipe.
+                threading.Thread(target=self.daemon.stdout.read, daemon=True).start()
+                return
+        raise AssertionError("the daemon did not start: " + "".join(output))
+
+    def begin(self) -> None:
+        done = subprocess.run(
+            self.command("run", GOAL, "--repo", str(self.repository), "--check", CHECK, "--id", "goal", "--apply",
+                         "--detach"), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done
+
+    def watch(self, *more: str) -> subprocess.Popen:
+        return subprocess.Popen(self.command("watch", "goal", *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True)
+
+    def go_on(self, *more: str) -> None:
+        done = subprocess.run(self.command("resume", "goal", *more), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done
+
+    def kill(self) -> None:
+        self.daemon.send_signal(signal.SIGKILL)
+        self.daemon.wait()
+
+    def stop(self) -> None:
+        done = subprocess.run(self.command("stop"), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done
+        assert self.daemon.wait(timeout=300) == 0
+
+    def events(self) -> int:
         if not (self.data / "holdfast.db").exists():
-            return self.start(self.begin)
-        begun = len(rows(self.data, "SELECT seq FROM event")) > 1
-        return self.start(self.go_on if begun else self.begin)
+            return 0
+        return len(rows(self.data, "SELECT seq FROM event"))
+
+    def state(self) -> int:
+        return rows(self.data, "SELECT state FROM session")[0][0]
 
 
 def main() -> None:
@@ -148,12 +187,13 @@ def main() -> None:
 
     whole = Machine(arguments.holdfast, arguments.work, "whole", arguments.work / "original")
     begun = time.monotonic()
-    process = whole.step()
-    process.stdout.readline()
-    starting = time.monotonic() - begun  # until something is on record
-    output = process.communicate(timeout=600)[0]
+    whole.start()
+    whole.wait_until_serving()
+    starting = time.monotonic() - begun
+    whole.begin()
+    whole.go_on()
     seconds = time.monotonic() - begun
-    assert process.returncode == 0, output
+    whole.stop()
     expected = Record(whole.data)
     assert all(n == 1 for n in expected.outcomes.values()), expected.outcomes
     for path, text in PLANTED.items():
@@ -163,24 +203,36 @@ def main() -> None:
     chooser = random.Random(arguments.seed)
     kills = 0
     while kills < arguments.kills:
-        process = killed.step()
-        # Lives so short that the work is hardly over before the last kill: while it starts, or some moments after it
-        # has said a thing.
-        if kills % 3 == 2:
-            process.stdout.readline()
-        else:
-            time.sleep(starting * chooser.uniform(0.3, 1.0))
-        time.sleep(chooser.uniform(0.0, 0.02))
-        if process.poll() is not None:
+        known = killed.events()
+        if known > 1 and killed.state() == IDLE:
             print(f"the goal was reached after {kills} kills")
             break
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        paused = known > 1 and killed.state() == PAUSED
+        killed.start()
+        # Lives so short that the work is hardly over before the last kill: while it starts, or some moments after a
+        # thing has happened.
+        if known <= 1:
+            killed.wait_until_serving()
+            killed.begin()
+        elif paused:  # RECOVERY_LOOP: it was killed too often without having done a thing
+            killed.wait_until_serving()
+            killed.go_on("--detach")
+        elif kills % 3 == 2:
+            killed.wait_until_serving()
+            watch = killed.watch("--after", str(known))
+            watch.stdout.readline()
+            watch.kill()
+            watch.communicate()
+        else:
+            time.sleep(starting * chooser.uniform(0.3, 1.5))
+        time.sleep(chooser.uniform(0.0, 0.02))
+        killed.kill()
         kills += 1
-    process = killed.step()
-    output = process.communicate(timeout=600)[0]
+    killed.start()
+    killed.wait_until_serving()
+    killed.go_on()  # until the goal is at its end, which must be a good one
+    killed.stop()
     record = Record(killed.data)
-    assert process.returncode == 0, output
     assert record.window == expected.window, "other tokens"
     assert record.outcomes == expected.outcomes, (record.outcomes, expected.outcomes)
     assert record.unknown == 0

@@ -1,4 +1,4 @@
-"""`holdfast session` on a data directory with one session: looking, proving, taking it elsewhere, and its errors.
+"""A data directory with one session and no daemon: looking, proving, taking it elsewhere, and its errors.
 
 Usage: session_commands_test.py HOLDFAST WORK_DIRECTORY FIXTURE CHECKPOINT
 """
@@ -18,7 +18,8 @@ def main() -> None:
     data, other, file = work / "data", work / "other", work / "lease.hfs"
 
     def session(command, *more, data=data, status=0):
-        arguments = [holdfast, "session", command, "--data", str(data), *map(str, more)]
+        group = [] if command in ("audit", "export", "import") else ["session"]
+        arguments = [holdfast, *group, command, "--data", str(data), *map(str, more)]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
         assert done.returncode == status, (arguments, done.returncode, done.stdout, done.stderr)
         return done
