@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -17,10 +18,12 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/errno.h"
 #include "base/faults.h"
 #include "base/file_system_type.h"
 #include "base/mapping_faults.h"
+#include "base/sync_times.h"
 
 namespace holdfast::base {
 namespace {
@@ -168,6 +171,21 @@ class PosixMappedFile final : public MappedFile {
   const MappingWatch watch_;  // ends before the mapping does
 };
 
+std::atomic<uint64_t> sync_count{0};
+std::atomic<uint64_t> sync_ns{0};
+
+class SyncTimer {
+ public:
+  ~SyncTimer() {
+    sync_count.fetch_add(1, std::memory_order_relaxed);
+    sync_ns.fetch_add(static_cast<uint64_t>(RealClock().MonotonicNow().ns - began_ns_),
+                      std::memory_order_relaxed);
+  }
+
+ private:
+  const int64_t began_ns_ = RealClock().MonotonicNow().ns;
+};
+
 class PosixFile final : public File {
  public:
   PosixFile(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
@@ -183,9 +201,11 @@ class PosixFile final : public File {
   }
 
   Status Sync() override {
+    const SyncTimer timer;
     return Check(RetryOnEintr([&] { return fsync(fd_.get()); }), "fsync");
   }
   Status DataSync() override {
+    const SyncTimer timer;
     return Check(RetryOnEintr([&] { return fdatasync(fd_.get()); }), "fdatasync");
   }
 
@@ -422,6 +442,10 @@ std::unique_ptr<File> AdoptFile(int descriptor, std::string name) {
 FileSystem& RealFileSystem() {
   static PosixFileSystem& fs = *new PosixFileSystem;
   return fs;
+}
+
+SyncTimes GetSyncTimes() {
+  return {.count = sync_count.load(std::memory_order_relaxed), .ns = sync_ns.load(std::memory_order_relaxed)};
 }
 
 Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::span<const std::byte> bytes) {

@@ -83,6 +83,7 @@ class SqliteConnection {
   void Interrupt();
 
  private:
+  friend class SqliteBackup;
   friend class SqliteDatabase;
   friend class SqliteStatement;
   friend class SqliteTransaction;
@@ -133,6 +134,7 @@ class SqliteDatabase {
   const std::string& path() const { return options_.path; }
 
  private:
+  friend class SqliteBackup;
   friend class SqliteTransaction;
   SqliteDatabase(base::FileSystem& fs, SqliteOptions options, base::Clock& clock);
   base::Status OpenWriter();

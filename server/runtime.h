@@ -80,6 +80,9 @@ class Runtime {
   agent::SessionManager& manager() { return *manager_; }
   sessions::SessionStore& store() { return *store_; }
   memory::BlobStore& blobs() { return *blobs_; }
+  memory::SqliteDatabase& database() { return *database_; }  // on the storage lane
+  memory::BlockStore& blocks() { return *blocks_; }
+  sessions::Scheduler& scheduler() { return *scheduler_; }
   const model::ModelConfig& config() const { return checkpoint_->config(); }
   const model::Tokenizer& tokenizer() const { return *tokenizer_; }
 

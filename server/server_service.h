@@ -15,6 +15,7 @@ struct ServerFacts {
   std::string data_directory;
   std::string model_directory;
   int64_t start_utc_ms = 0;
+  std::function<size_t()> watchers;  // asked on the control lane
 };
 
 class ServerService final : public v1::ServerService::CallbackService {
@@ -26,6 +27,8 @@ class ServerService final : public v1::ServerService::CallbackService {
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest* request,
                                           v1::GetServerInfoResponse* response) override;
+  grpc::ServerWriteReactor<v1::BackupServerResponse>* BackupServer(
+      grpc::CallbackServerContext* context, const v1::BackupServerRequest* request) override;
   grpc::ServerUnaryReactor* StopServer(grpc::CallbackServerContext* context,
                                        const v1::StopServerRequest* request,
                                        v1::StopServerResponse* response) override;

@@ -36,6 +36,7 @@ class SessionService final
   // What becomes durable in open sessions, all of it, each before it is answered for.
   void OnEvent(const std::string& session, const sessions::Event& event);
   void OnLive(const std::string& session, const agent::LiveNote& note);
+  size_t watchers() const { return hub_.watchers(); }  // on the control lane
 
   Unary* CreateSession(Context* context, const v1::CreateSessionRequest* request,
                        v1::CreateSessionResponse* response) override;
