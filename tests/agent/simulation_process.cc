@@ -11,6 +11,8 @@
 namespace holdfast::agent::simulation {
 namespace {
 
+constexpr int64_t kWriteBehindNs = 5 * base::kNsPerMs;  // of Plant::kEarlyManifest
+
 using sessions::EventBody;
 
 constexpr char kDatabase[] = "/data/holdfast.db";
@@ -83,8 +85,12 @@ class SimWorkspace final : public CallWorkspace {
 
   void Checkpoint(Checked done) override {
     if (machine_.plant == Plant::kEarlyManifest) {
+      // It is written behind, as by one who trusts that nothing happens meanwhile.
       const base::Sha256Digest id = ManifestOf(witness_.layer);
-      Store([](const base::StatusOr<base::Sha256Digest>&) {});
+      const base::MonotonicTime later{machine_.clock.MonotonicNow().ns + kWriteBehindNs};
+      (void)executor_.PostAt(later, [this, bytes = EncodeFiles(witness_.layer)]() mutable {
+        Store(std::move(bytes), [](const base::StatusOr<base::Sha256Digest>&) {});
+      });
       executor_.PostResult(base::Lane::kControl,
                            [this, id, done = std::move(done)]() mutable { Stored(id, std::move(done)); });
       return;
@@ -95,16 +101,19 @@ class SimWorkspace final : public CallWorkspace {
   }
 
   // Makes what the layer holds now a durable blob.
-  void Store(Checked done) {
-    executor_.PostResult(base::Lane::kTools, [this, done = std::move(done)]() mutable {
-      auto batch = blobs_.NewBatch();
-      base::StatusOr<base::Sha256Digest> id = batch->Add(base::AsBytes(EncodeFiles(witness_.layer)));
-      if (id.ok()) {
-        if (base::Status status = batch->Commit(); !status.ok()) id = std::move(status);
-      }
-      executor_.PostResult(base::Lane::kControl,
-                           [id = std::move(id), done = std::move(done)]() mutable { done(std::move(id)); });
-    });
+  void Store(Checked done) { Store(EncodeFiles(witness_.layer), std::move(done)); }
+  void Store(std::string bytes, Checked done) {
+    executor_.PostResult(
+        base::Lane::kTools, [this, bytes = std::move(bytes), done = std::move(done)]() mutable {
+          auto batch = blobs_.NewBatch();
+          base::StatusOr<base::Sha256Digest> id = batch->Add(base::AsBytes(bytes));
+          if (id.ok()) {
+            if (base::Status status = batch->Commit(); !status.ok()) id = std::move(status);
+          }
+          executor_.PostResult(base::Lane::kControl, [id = std::move(id), done = std::move(done)]() mutable {
+            done(std::move(id));
+          });
+        });
   }
 
   // Makes the layer equal to a manifest; none: empty, which is a manifest too from then on.

@@ -64,9 +64,13 @@ int WriteBeneath(const Descriptor& root, const std::string& path, std::string_vi
   return write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : errno;
 }
 
+// EAGAIN: something was renamed or mounted anywhere on this machine while `..` was looked up.
 int OpenError(const Descriptor& root, const std::string& path, int flags = O_RDONLY) {
-  const Descriptor file = Beneath(root, path, flags);
-  return file.valid() ? 0 : errno;
+  for (;;) {
+    const Descriptor file = Beneath(root, path, flags);
+    if (file.valid()) return 0;
+    if (errno != EAGAIN) return errno;
+  }
 }
 
 class WorkspaceHandleTest : public SandboxTest {

@@ -11,7 +11,6 @@ namespace holdfast::server {
 namespace {
 
 constexpr int kAnswersMax = 16;
-constexpr int64_t kDeadlineMs = 50;
 
 }  // namespace
 
@@ -40,10 +39,10 @@ RawCaller::RawCaller(const std::string& socket)
   google::protobuf::SetLogHandler(nullptr);  // it prints every text that is no UTF-8
 }
 
-base::Status RawCaller::Call(const std::string& method, std::string_view request) {
+base::Status RawCaller::Call(const std::string& method, std::string_view request, int64_t deadline_ms) {
   grpc::ClientContext context;
   context.set_deadline(
-      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(kDeadlineMs, GPR_TIMESPAN)));
+      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(deadline_ms, GPR_TIMESPAN)));
   const auto call = stub_.PrepareCall(&context, method, &queue_);
   const auto done = [this] {
     void* tag = nullptr;

@@ -19,13 +19,17 @@ std::vector<std::string> SessionMethods();
 // are when they are no such request.
 std::string WithoutPlaces(std::string_view create_session_request);
 
+// Of a call that may be a stream, which has no end of its own.
+inline constexpr int64_t kStreamDeadlineMs = 50;
+
 class RawCaller {
  public:
   explicit RawCaller(const std::string& socket);
 
   // Sends `request` as the one message of a call, and reads its answers, 16 at most; cancels it after
-  // 50 ms.
-  base::Status Call(const std::string& method, std::string_view request);
+  // `deadline_ms`.
+  base::Status Call(const std::string& method, std::string_view request,
+                    int64_t deadline_ms = kStreamDeadlineMs);
 
  private:
   grpc::GenericStub stub_;
