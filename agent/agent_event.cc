@@ -86,16 +86,20 @@ template <class Io>
 void Walk(Io& io, Applied& b) {
   io("applied", b.applied), io("conflicts", b.conflicts), io("refused", b.refused), io("text", b.text);
   io("request_id", b.request_id);
+  io.Later("failed", b.failed), io.Later("partly", b.partly);
+  io.Later("branch", b.branch), io.Later("commit", b.commit);
 }
 template <class Io>
 void Walk(Io& io, DisplayNameSet& b) {
   io("name", b.name);
 }
 
-// Any walker, for the test of what has fields.
+// Any walker, for the test of what has fields. Later: a field that bodies of earlier versions do not have.
 struct Field {
   template <class T>
   void operator()(const char*, T&) {}
+  template <class T>
+  void Later(const char*, T&) {}
 };
 
 class Writer {
@@ -103,6 +107,10 @@ class Writer {
   template <class T>
   void operator()(const char* name, const T& value) {
     out_[name] = Of(value);
+  }
+  template <class T>
+  void Later(const char* name, const T& value) {
+    (*this)(name, value);
   }
   json Take() { return std::move(out_); }
 
@@ -145,6 +153,10 @@ class Reader {
     if (bad_) return;
     const auto found = in_.find(name);
     bad_ = found == in_.end() || !To(*found, value);
+  }
+  template <class T>
+  void Later(const char* name, T& value) {
+    if (!bad_ && in_.contains(name)) (*this)(name, value);
   }
   bool bad() const { return bad_; }
 

@@ -180,6 +180,10 @@ struct Applied {
   int64_t refused = 0;  // protected
   std::string text;     // one line a path, bounded
   std::string request_id;
+  int64_t failed = 0;   // the host could not
+  bool partly = false;  // not everything was to be: some paths, or to a branch
+  std::string branch;   // the ref that was made; empty: none
+  std::string commit;   // that it points to
 
   bool operator==(const Applied&) const = default;
 };

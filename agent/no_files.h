@@ -30,8 +30,11 @@ class NoFiles final : public SessionFiles {
   void Fork(std::optional<base::Sha256Digest> /*manifest*/, std::string /*directory*/, Ended done) override {
     Answer(std::move(done), base::Status());
   }
-  void ApplyAll(absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) override {
+  void Apply(ApplyRequest /*request*/, absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) override {
     Answer(std::move(done), base::StatusOr<FilesReport>(None()));
+  }
+  void Diff(DiffRequest /*request*/, absl::AnyInvocable<void(base::StatusOr<FilesDiff>)> done) override {
+    Answer(std::move(done), base::StatusOr<FilesDiff>(None()));
   }
   void ChangesUnderneath(absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) override {
     Answer(std::move(done), base::StatusOr<FilesReport>(FilesReport{}));

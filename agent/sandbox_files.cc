@@ -1,5 +1,6 @@
 #include "agent/sandbox_files.h"
 
+#include <algorithm>
 #include <deque>
 #include <optional>
 #include <span>
@@ -8,13 +9,14 @@
 #include <vector>
 
 #include "agent/files/check_run.h"
+#include "agent/files/diff_report.h"
 #include "agent/files/latch.h"
 #include "agent/files/report_text.h"
 #include "agent/files/used_workspace.h"
 #include "tools/command_tools.h"
 #include "tools/file_versions.h"
 #include "workspace/changes.h"
-#include "workspace/unified_diff.h"
+#include "workspace/git_branch.h"
 
 namespace holdfast::agent {
 namespace {
@@ -52,10 +54,6 @@ bool IsDirect(const Workspace& workspace) {
   return workspace.options().mode == sandbox::WorkspaceMode::kDirect;
 }
 
-bool IsFileOrLink(const workspace::Version& version) {
-  return version.kind == workspace::VersionKind::kFile || version.kind == workspace::VersionKind::kSymlink;
-}
-
 // Makes the layer hold `id` under a new session; when that fails, what it held before. `broken` tells that
 // this failed too, and nobody knows what the layer holds.
 base::Status MakeEqual(Workspace& workspace, const ManifestId& id, base::Status& broken) {
@@ -68,21 +66,6 @@ base::Status MakeEqual(Workspace& workspace, const ManifestId& id, base::Status&
   if (back.ok() || absl::IsUnavailable(back) || absl::IsFailedPrecondition(back)) return made;
   broken = base::Annotate(back, "the layer was not put back after: " + base::Message(made));
   return broken;
-}
-
-base::StatusOr<FilesDiffStat> CountDiff(Workspace& workspace, memory::BlobStore& blobs) {
-  HF_ASSIGN_OR_RETURN(const WorkspaceChanges changes, CompareWorkspace(workspace, blobs));
-  HF_ASSIGN_OR_RETURN(const auto files, StatDiff(changes.diff, blobs));
-  FilesDiffStat stat;
-  for (const workspace::PathChange& change : changes.diff.changes) {
-    if (IsFileOrLink(change.base) || IsFileOrLink(change.ours)) ++stat.files;
-  }
-  for (const workspace::FileStat& file : files) {
-    if (!file.lines.has_value()) continue;
-    stat.added += static_cast<int64_t>(file.lines->added);
-    stat.removed += static_cast<int64_t>(file.lines->removed);
-  }
-  return stat;
 }
 
 class SandboxFiles final : public SessionFiles {
@@ -99,10 +82,9 @@ class SandboxFiles final : public SessionFiles {
   void Restore(std::optional<base::Sha256Digest> manifest, Ended done) override;
   void RunCheck(const GoalCheck& check, Answer<base::StatusOr<CheckRan>> done) override;
   void Fork(std::optional<base::Sha256Digest> manifest, std::string directory, Ended done) override;
-  void ApplyAll(Answer<base::StatusOr<FilesReport>> done) override;
+  void Apply(ApplyRequest request, Answer<base::StatusOr<FilesReport>> done) override;
   void ChangesUnderneath(Answer<base::StatusOr<FilesReport>> done) override;
-  void DiffText(Answer<base::StatusOr<std::string>> done) override;
-  void DiffStat(Answer<base::StatusOr<FilesDiffStat>> done) override;
+  void Diff(DiffRequest request, Answer<base::StatusOr<FilesDiff>> done) override;
   FilesCounts counts() const override { return counts_; }
   void Close(Ended done) override;
 
@@ -122,7 +104,10 @@ class SandboxFiles final : public SessionFiles {
   void RestoreTo(const ManifestId& id, Ended answer);
   void EndCommands(Answer<bool> then);
   void StartCheck(const GoalCheck& check, Answer<base::StatusOr<CheckRan>> answer);
-  void Apply(workspace::Diff diff, Answer<base::StatusOr<FilesReport>> answer);
+  void ApplyToTree(std::vector<std::string> paths, Answer<base::StatusOr<FilesReport>> answer);
+  void ApplyToBranch(const ApplyRequest& request, Answer<base::StatusOr<FilesReport>> answer);
+  void Carry(workspace::Diff diff, workspace::ApplySelection selection,
+             Answer<base::StatusOr<FilesReport>> answer);
   void LetGo(Ended answer);
   std::weak_ptr<void> Alive() const { return alive_; }
   ReportBounds report_bounds() const { return {options_.report_lines_max, options_.report_bytes_max}; }
@@ -399,28 +384,64 @@ void SandboxFiles::StartCheck(const GoalCheck& check, Answer<base::StatusOr<Chec
 
 // --- The user's tree
 
-void SandboxFiles::ApplyAll(Answer<base::StatusOr<FilesReport>> done) {
+void SandboxFiles::Apply(ApplyRequest request, Answer<base::StatusOr<FilesReport>> done) {
   using R = base::StatusOr<FilesReport>;
-  Run<R>(std::move(done), [this](Answer<R> answer) {
-    AfterCheckpoint<R>(std::move(answer), [this](Answer<R> to) {
+  Run<R>(std::move(done), [this, request = std::move(request)](Answer<R> answer) mutable {
+    if (!request.branch.empty() && !request.paths.empty()) {
+      return Later<R>(std::move(answer), base::InvalidArgument("a branch has all changes: name no paths"));
+    }
+    AfterCheckpoint<R>(std::move(answer), [this, request = std::move(request)](Answer<R> to) mutable {
+      if (!request.branch.empty()) return ApplyToBranch(request, std::move(to));
       if (direct_) return to(FilesReport{});
-      OnTools<base::StatusOr<WorkspaceChanges>>(
-          [&blobs = parts_.blobs](Workspace& workspace) { return CompareWorkspace(workspace, blobs); },
-          [this, to = std::move(to)](base::StatusOr<WorkspaceChanges> changes) mutable {
-            if (!changes.ok()) return to(changes.status());
-            if (changes->diff.changes.empty()) return to(FilesReport{});
-            Apply(std::move(changes->diff), std::move(to));
-          });
+      ApplyToTree(std::move(request.paths), std::move(to));
     });
   });
 }
 
-void SandboxFiles::Apply(workspace::Diff diff, Answer<base::StatusOr<FilesReport>> answer) {
+void SandboxFiles::ApplyToTree(std::vector<std::string> paths, Answer<base::StatusOr<FilesReport>> answer) {
+  OnTools<base::StatusOr<WorkspaceChanges>>(
+      [&blobs = parts_.blobs](Workspace& workspace) { return CompareWorkspace(workspace, blobs); },
+      [this, paths = std::move(paths),
+       answer = std::move(answer)](base::StatusOr<WorkspaceChanges> changes) mutable {
+        if (!changes.ok()) return answer(changes.status());
+        for (const std::string& path : paths) {
+          if (changes->diff.Find(path) == nullptr) {
+            return answer(base::InvalidArgument(path + ": the session has not changed it"));
+          }
+        }
+        if (changes->diff.changes.empty()) return answer(FilesReport{});
+        const bool everything = paths.empty();
+        Carry(std::move(changes->diff), {.everything = everything, .paths = std::move(paths)},
+              std::move(answer));
+      });
+}
+
+// Git runs in a sandbox of its own; the layer's session goes on.
+void SandboxFiles::ApplyToBranch(const ApplyRequest& request, Answer<base::StatusOr<FilesReport>> answer) {
+  using R = base::StatusOr<FilesReport>;
+  OnTools<R>(
+      [request, parts = &parts_, bounds = report_bounds()](Workspace& workspace) -> R {
+        HF_ASSIGN_OR_RETURN(const WorkspaceChanges changes, CompareWorkspace(workspace, parts->blobs));
+        workspace::BranchRequest branch{.tree = workspace.options().tree,
+                                        .scratch = workspace.options().directory + "/branch",
+                                        .name = request.branch,
+                                        .base = workspace.report().head};
+        if (!request.message.empty()) branch.message = request.message;
+        HF_ASSIGN_OR_RETURN(const workspace::BranchResult made,
+                            MakeBranch(branch, changes.manifest, changes.diff, parts->blobs, parts->sandbox,
+                                       parts->fs, parts->clock));
+        return ReportOf(made, changes.diff, bounds);
+      },
+      std::move(answer));
+}
+
+void SandboxFiles::Carry(workspace::Diff diff, workspace::ApplySelection selection,
+                         Answer<base::StatusOr<FilesReport>> answer) {
   ReplaceSession(
-      [diff = std::move(diff), &blobs = parts_.blobs, &fs = parts_.fs,
+      [diff = std::move(diff), selection = std::move(selection), &blobs = parts_.blobs, &fs = parts_.fs,
        bounds = report_bounds()](Workspace& workspace) {
         Replaced replaced;
-        const auto report = ApplyWorkspace(workspace, blobs, {.everything = true}, fs);
+        const auto report = ApplyWorkspace(workspace, blobs, selection, fs);
         if (report.ok()) {
           replaced.report = ReportOf(*report, diff, bounds);
           return replaced;
@@ -448,23 +469,16 @@ void SandboxFiles::ChangesUnderneath(Answer<base::StatusOr<FilesReport>> done) {
   });
 }
 
-void SandboxFiles::DiffText(Answer<base::StatusOr<std::string>> done) {
-  using R = base::StatusOr<std::string>;
-  Run<R>(std::move(done), [this](Answer<R> answer) {
+void SandboxFiles::Diff(DiffRequest request, Answer<base::StatusOr<FilesDiff>> done) {
+  using R = base::StatusOr<FilesDiff>;
+  request.text_bytes_max = std::min(request.text_bytes_max, options_.diff_bytes_max);
+  Run<R>(std::move(done), [this, request = std::move(request)](Answer<R> answer) mutable {
     OnTools<R>(
-        [&blobs = parts_.blobs, bytes_max = options_.diff_bytes_max](Workspace& workspace) -> R {
-          HF_ASSIGN_OR_RETURN(const WorkspaceChanges changes, CompareWorkspace(workspace, blobs));
-          return UnifiedDiff(changes.diff, blobs, nullptr, {.text_bytes_max = bytes_max});
+        [&blobs = parts_.blobs, request = std::move(request)](Workspace& workspace) -> R {
+          HF_ASSIGN_OR_RETURN(WorkspaceChanges changes, CompareWorkspace(workspace, blobs));
+          return DiffReportOf(std::move(changes.diff), request, blobs);
         },
         std::move(answer));
-  });
-}
-
-void SandboxFiles::DiffStat(Answer<base::StatusOr<FilesDiffStat>> done) {
-  using R = base::StatusOr<FilesDiffStat>;
-  Run<R>(std::move(done), [this](Answer<R> answer) {
-    OnTools<R>([&blobs = parts_.blobs](Workspace& workspace) { return CountDiff(workspace, blobs); },
-               std::move(answer));
   });
 }
 

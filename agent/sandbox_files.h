@@ -14,7 +14,7 @@
 //
 // Direct mode has no way back: Restore leaves the tree as it is and says nothing about it, so that a session
 // goes on after others have worked in its tree, too; who wants to go back has to look at the mode. Fork and
-// the diff are FailedPrecondition; ApplyAll and ChangesUnderneath say that there is nothing, since the tree
+// the diff are FailedPrecondition; Apply and ChangesUnderneath say that there is nothing, since the tree
 // has all changes already, and they cannot be told from those of others.
 //
 // Errors: those of workspace/workspace.h. A call that was given up and still uses the workspace after

@@ -45,15 +45,49 @@ struct FilesReport {
   int64_t refused = 0;  // protected
   int64_t failed = 0;   // the host could not
   std::string text;     // one line a path, bounded
+  std::string branch;   // the ref that was made, with it all on it; empty: none
+  std::string commit;   // that it points to
 };
 
-// What the session has changed, as of the last checkpoint.
+// Which of the session's changes are taken over, and where to.
+struct ApplyRequest {
+  std::vector<std::string> paths;  // these, and all beneath them; empty: everything
+  std::string branch;              // a new branch of the user's repository, instead of the tree; empty: none
+  std::string message;             // of its commit; empty: one that says nothing
+
+  bool operator==(const ApplyRequest&) const = default;
+};
+
 struct FilesDiffStat {
   int64_t files = 0;    // and links and directories
   int64_t added = 0;    // lines
   int64_t removed = 0;  // lines
 
   bool operator==(const FilesDiffStat&) const = default;
+};
+
+struct DiffRequest {
+  std::vector<std::string> paths;           // these, and all beneath them; empty: everything
+  size_t text_bytes_max = size_t{1} << 20;  // 0: no text
+  size_t paths_max = 10'000;
+};
+
+struct PathStat {
+  std::string path;
+  std::string kind;     // "added", "modified", "mode", "deleted", ...: workspace::Name
+  int64_t added = 0;    // lines; both 0 for what is not text
+  int64_t removed = 0;  // lines
+  std::string note;     // why an apply leaves it: a conflict, or protected; empty: it does not
+
+  bool operator==(const PathStat&) const = default;
+};
+
+struct FilesDiff {
+  std::string text;       // unified; its last line says how much is left out
+  bool text_cut = false;  // something is
+  std::vector<PathStat> paths;
+  int64_t paths_left = 0;  // beyond paths_max
+  FilesDiffStat total;     // of all that was asked for
 };
 
 // What the checkpoints since the files were opened have met, for people.
@@ -93,20 +127,17 @@ class SessionFiles : public CallWorkspace {
   // by another session.
   virtual void Fork(std::optional<base::Sha256Digest> manifest, std::string directory, Ended done) = 0;
 
-  // Takes everything over into the user's tree, conflicts and protected paths apart; the layer keeps what was
+  // Takes changes over into the user's tree, conflicts and protected paths apart; the layer keeps what was
   // not taken, and current() is its manifest. Background commands end when there is anything to take over.
-  virtual void ApplyAll(absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) = 0;
+  // InvalidArgument for a path without a change, and for paths of a branch, which has them all. To a branch:
+  // the tree and the layer stay as they are, errors of workspace/git_branch.h.
+  virtual void Apply(ApplyRequest request, absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) = 0;
 
   // What others have changed in the user's tree since this was last asked; nothing: empty text.
   virtual void ChangesUnderneath(absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) = 0;
 
-  // What the session has changed, as of the last checkpoint: a unified diff, cut to a bound; and counted.
-  virtual void DiffText(absl::AnyInvocable<void(base::StatusOr<std::string>)> done) {
-    done(absl::UnimplementedError("these files know no diff"));
-  }
-  virtual void DiffStat(absl::AnyInvocable<void(base::StatusOr<FilesDiffStat>)> done) {
-    done(absl::UnimplementedError("these files know no diff"));
-  }
+  // What the session has changed, as of the last checkpoint. May be asked for while calls run.
+  virtual void Diff(DiffRequest request, absl::AnyInvocable<void(base::StatusOr<FilesDiff>)> done) = 0;
 
   virtual FilesCounts counts() const { return {}; }
 

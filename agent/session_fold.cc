@@ -48,8 +48,8 @@ void SessionFold::TakeAgent(const sessions::AgentEvent& event) {
   if (!body.ok() || !body->has_value()) return;
   if (std::holds_alternative<GoalSet>(**body)) {
     applied_ = start_checked_ = false;
-  } else if (std::holds_alternative<Applied>(**body)) {
-    applied_ = true;
+  } else if (const auto* applied = std::get_if<Applied>(&**body)) {
+    applied_ = applied_ || !applied->partly;
   } else if (const auto* ran = std::get_if<CheckRan>(&**body)) {
     if (ran->when == "start") start_checked_ = true;
   } else if (const auto* named = std::get_if<DisplayNameSet>(&**body)) {

@@ -76,19 +76,26 @@ base::Status RestsOrNot(const SessionWorker& worker) {
   return base::FailedPrecondition("the session is running: pause it, or wait until it rests");
 }
 
-Applied AppliedOf(const FilesReport& report, const std::string& request_id) {
+Applied AppliedOf(const FilesReport& report, bool partly, const std::string& request_id) {
   return {.applied = report.applied,
           .conflicts = report.conflicts,
           .refused = report.refused,
           .text = report.text,
-          .request_id = request_id};
+          .request_id = request_id,
+          .failed = report.failed,
+          .partly = partly,
+          .branch = report.branch,
+          .commit = report.commit};
 }
 
 FilesReport FilesReportOf(const Applied& applied) {
   return {.applied = applied.applied,
           .conflicts = applied.conflicts,
           .refused = applied.refused,
-          .text = applied.text};
+          .failed = applied.failed,
+          .text = applied.text,
+          .branch = applied.branch,
+          .commit = applied.commit};
 }
 
 }  // namespace
@@ -584,22 +591,25 @@ void SessionManager::GoBack(Target target, std::string_view what, Position to, S
       });
 }
 
-void SessionManager::Apply(Target target, Got<FilesReport> done) {
+void SessionManager::Apply(Target target, ApplyRequest what, Got<FilesReport> done) {
   const Again<FilesReport> again = [this](const std::string& id, uint64_t seq, Got<FilesReport> to) {
     ReportOf(id, seq, std::move(to));
   };
-  Alone<FilesReport>(
-      target.id, {target.request_id, "apply"}, std::move(done), again, [](const Shared<FilesReport>& apply) {
-        if (const base::Status rests = RestsOrNot(apply->worker()); !rests.ok()) return apply->End(rests);
-        apply->WithFiles([apply](SessionFiles& files) {
-          files.ApplyAll([apply, &files](base::StatusOr<FilesReport> report) {
-            if (!report.ok()) return apply->End(report.status());
-            apply->Record({Encode(AppliedOf(*report, apply->request().id)),
-                           sessions::WorkspaceChanged{.manifest = files.current(), .reason = "applied"}},
-                          [apply, report](uint64_t) { apply->End(report); });
-          });
-        });
-      });
+  Alone<FilesReport>(target.id, {target.request_id, "apply"}, std::move(done), again,
+                     [what = std::move(what)](const Shared<FilesReport>& apply) {
+                       if (const base::Status rests = RestsOrNot(apply->worker()); !rests.ok())
+                         return apply->End(rests);
+                       apply->WithFiles([apply, what](SessionFiles& files) {
+                         files.Apply(what, [apply, what, &files](base::StatusOr<FilesReport> report) {
+                           if (!report.ok()) return apply->End(report.status());
+                           const bool partly = what != ApplyRequest{};
+                           apply->Record(
+                               {Encode(AppliedOf(*report, partly, apply->request().id)),
+                                sessions::WorkspaceChanged{.manifest = files.current(), .reason = "applied"}},
+                               [apply, report](uint64_t) { apply->End(report); });
+                         });
+                       });
+                     });
 }
 
 // What an apply answered whose request ended with event `seq`.
@@ -691,6 +701,20 @@ void SessionManager::Status(std::string id, Got<SessionStatus> done) {
       if (!row.ok()) return done(row.status());
       status.row = *std::move(row);
       done(std::move(status));
+    });
+  });
+}
+
+void SessionManager::Diff(std::string id, DiffRequest what, Got<FilesDiff> done) {
+  table_->With(id, [this, id, what = std::move(what),
+                    done = std::move(done)](base::StatusOr<SessionWorker*> got) mutable {
+    if (!got.ok()) return done(got.status());
+    if (SessionFiles* files = (*got)->open_files()) return files->Diff(std::move(what), std::move(done));
+    // They are opened for it.
+    Alone<FilesDiff>(id, {{}, "diff"}, std::move(done), {}, [what](const Shared<FilesDiff>& diff) {
+      diff->WithFiles([diff, what](SessionFiles& files) {
+        files.Diff(what, [diff](base::StatusOr<FilesDiff> shown) { diff->End(std::move(shown)); });
+      });
     });
   });
 }

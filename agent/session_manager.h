@@ -159,8 +159,9 @@ class SessionManager {
   // The same, to before what a person said last (message or steer). FailedPrecondition when nobody has.
   void Undo(Target target, Seq done);
 
-  // Takes the session's changes over into the user's tree. FailedPrecondition while it runs.
-  void Apply(Target target, Got<FilesReport> done);
+  // Takes the session's changes over, into the user's tree or to a branch (SessionFiles::Apply).
+  // FailedPrecondition while it runs.
+  void Apply(Target target, ApplyRequest what, Got<FilesReport> done);
   // Lets go of all of the session's changes; what they were stays in the record. FailedPrecondition while it
   // runs.
   void Discard(Target target, Seq done);
@@ -170,6 +171,10 @@ class SessionManager {
   void Unarchive(Target target, Got<sessions::SessionRow> done);
 
   void Status(std::string id, Got<SessionStatus> done);
+
+  // What the session has changed, as of its last checkpoint (the end of its last call that changed anything);
+  // a session at work is not halted for it.
+  void Diff(std::string id, DiffRequest what, Got<FilesDiff> done);
 
   size_t open_sessions() const;
 

@@ -62,6 +62,7 @@ class SessionWorker::Impl final : public LoopHost, public ControlHost, public to
     const auto dialogue = parts_.dialogue(profile());
     return dialogue.ok() ? (*dialogue)->Read(TurnTokens(session_facts().tokens())).text : std::string();
   }
+  SessionFiles* open_files() { return recovered_ ? files_.get() : nullptr; }
   bool at_rest() const { return !busy_ && adding_ == 0; }
   void GoOn() {
     halt_ = false;
@@ -604,13 +605,14 @@ void SessionWorker::Impl::RunChecks(std::string when, const GoalSet& goal, std::
 
 void SessionWorker::Impl::Apply() {
   busy_ = true;
-  files_->ApplyAll([this](base::StatusOr<FilesReport> report) {
+  files_->Apply({}, [this](base::StatusOr<FilesReport> report) {
     busy_ = false;
     if (!report.ok()) return Pause("APPLY: " + base::Message(report.status()));
     Record({Encode(Applied{.applied = report->applied,
                            .conflicts = report->conflicts,
                            .refused = report->refused,
-                           .text = report->text}),
+                           .text = report->text,
+                           .failed = report->failed}),
             sessions::WorkspaceChanged{.manifest = files_->current(), .reason = "applied"},
             StateChanged{.state = SessionState::kIdle}});
   });
@@ -737,6 +739,7 @@ SessionWorker::SessionWorker(const WorkerParts& parts, std::unique_ptr<sessions:
                                    std::move(recorded))) {}
 bool SessionWorker::is_recording() const { return impl_->is_recording(); }
 SessionWorker::~SessionWorker() = default;
+SessionFiles* SessionWorker::open_files() { return impl_->open_files(); }
 const sessions::SessionFacts& SessionWorker::facts() const { return impl_->session_facts(); }
 const SessionFold& SessionWorker::fold() const { return impl_->fold(); }
 sessions::StoredSession& SessionWorker::session() { return impl_->session(); }

@@ -97,6 +97,9 @@ class SessionWorker {
   const SessionFold& fold() const;
   sessions::StoredSession& session();
 
+  // The files, when they are open and what the log says: for what may be asked for while calls run. Or null.
+  SessionFiles* open_files();
+
   // What the model said last, calls apart; empty when it has said nothing in this window.
   std::string LastSaid() const;
 

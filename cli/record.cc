@@ -63,13 +63,19 @@ Status AuditThroughDaemon(server::Client& client, const std::string& given, bool
   HF_ASSIGN_OR_RETURN(*request.mutable_name(), SessionName(client, given));
   StatusLine line;
   v1::AuditSessionResponse last;
-  HF_RETURN_IF_ERROR(client.Stream(request, [&](const v1::AuditSessionResponse& response) {
+  const Status ended = client.Stream(request, [&](const v1::AuditSessionResponse& response) {
     last = response;
     line.Show("auditing: " + GroupDigits(response.tokens_done()) + " of " +
               GroupDigits(response.tokens_total()) + " tokens");
     return true;
-  }));
+  });
   line.Clear();
+  if (absl::IsUnimplemented(ended)) {
+    return base::FailedPrecondition(
+        "this daemon makes no audits; stop it, and audit without it: holdfast stop, then holdfast audit. Its "
+        "sessions rest meanwhile, and go on with the next one");
+  }
+  HF_RETURN_IF_ERROR(ended);
   if (!last.ended()) return base::DataLoss("the audit did not come to its end");
   if (json) {
     PrintJson(last);

@@ -9,6 +9,7 @@
 #include "base/coding.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "server/diff_proto.h"
 #include "server/event_proto.h"
 #include "server/grpc_status.h"
 #include "server/proto_value.h"
@@ -586,23 +587,40 @@ SessionService::Unary* SessionService::AnswerApproval(Context* context,
 
 // --- Their files
 
+SessionService::Unary* SessionService::DiffSession(Context* context, const v1::DiffSessionRequest* request,
+                                                   v1::DiffSessionResponse* response) {
+  return gate_.Unary(context, "DiffSession", [this, request, response](Finish finish) {
+    auto id = SessionIdOf(request->name());
+    if (!id.ok()) return finish(id.status());
+    manager().Diff(*std::move(id),
+                   {.paths = {request->paths().begin(), request->paths().end()},
+                    .text_bytes_max = kDiffTextBytesMax,
+                    .paths_max = kDiffPathsMax},
+                   [response, finish = std::move(finish)](const base::StatusOr<agent::FilesDiff>& diff) mutable {
+                     if (!diff.ok()) return finish(WithReasonOf(diff.status()));
+                     DiffToProto(*diff, response);
+                     finish({});
+                   });
+  });
+}
+
 SessionService::Unary* SessionService::ApplySession(Context* context, const v1::ApplySessionRequest* request,
                                                     v1::ApplySessionResponse* response) {
   return gate_.Unary(context, "ApplySession", [this, request, response](Finish finish) {
     auto target = TargetOf(*request);
     if (!target.ok()) return finish(target.status());
-    if (request->paths_size() > 0 || !request->branch().empty()) {
-      return finish(absl::UnimplementedError("paths and branch are not served yet"));
-    }
-    manager().Apply(*std::move(target), [response, finish = std::move(finish)](
-                                            const base::StatusOr<agent::FilesReport>& report) mutable {
-      if (!report.ok()) return finish(WithReasonOf(report.status()));
-      response->set_applied(report->applied);
-      response->set_conflicts(report->conflicts);
-      response->set_refused(report->refused);
-      response->set_text(ValidText(report->text, kEventPageBytesMax));
-      finish({});
-    });
+    agent::ApplyRequest what{.paths = {request->paths().begin(), request->paths().end()},
+                             .branch = request->branch()};
+    manager().Apply(
+        *std::move(target), std::move(what),
+        [response, finish = std::move(finish)](const base::StatusOr<agent::FilesReport>& report) mutable {
+          if (!report.ok()) return finish(WithReasonOf(report.status()));
+          response->set_applied(report->applied);
+          response->set_conflicts(report->conflicts);
+          response->set_refused(report->refused);
+          response->set_text(ValidText(report->text, kEventPageBytesMax));
+          finish({});
+        });
   });
 }
 

@@ -73,6 +73,8 @@ class SessionService final
   Unary* AnswerApproval(Context* context, const v1::AnswerApprovalRequest* request,
                         v1::AnswerApprovalResponse* response) override;
 
+  Unary* DiffSession(Context* context, const v1::DiffSessionRequest* request,
+                     v1::DiffSessionResponse* response) override;
   Unary* ApplySession(Context* context, const v1::ApplySessionRequest* request,
                       v1::ApplySessionResponse* response) override;
   Unary* DiscardSession(Context* context, const v1::DiscardSessionRequest* request,

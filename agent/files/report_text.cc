@@ -1,5 +1,6 @@
 #include "agent/files/report_text.h"
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -93,6 +94,20 @@ FilesReport ReportOf(const workspace::ApplyReport& report, const workspace::Diff
   }
   files.text = std::move(lines).Text();
   return files;
+}
+
+FilesReport ReportOf(const workspace::BranchResult& branch, const workspace::Diff& diff,
+                     const ReportBounds& bounds) {
+  const size_t left_out = std::min(branch.left_out.size(), diff.changes.size());
+  Lines lines(bounds);
+  lines.Add("branch " + branch.ref + " at " + branch.commit);
+  for (const std::string& path : branch.left_out) lines.Add("left out: " + path);
+  if (!branch.note.empty()) lines.Add(branch.note);
+  return {.applied = static_cast<int64_t>(diff.changes.size() - left_out),
+          .refused = static_cast<int64_t>(left_out),
+          .text = std::move(lines).Text(),
+          .branch = branch.ref,
+          .commit = branch.commit};
 }
 
 FilesReport ReportOf(const workspace::TreeChanges& changes, const ReportBounds& bounds) {

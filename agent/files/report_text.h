@@ -6,6 +6,7 @@
 #include "agent/session_files.h"
 #include "workspace/apply.h"
 #include "workspace/diff.h"
+#include "workspace/git_branch.h"
 #include "workspace/workspace.h"
 
 namespace holdfast::agent {
@@ -18,6 +19,10 @@ struct ReportBounds {
 // First what was not taken over, and why ("conflict: PATH: REASON", "protected: ...", "failed: ..."), then
 // what was ("A PATH", "M PATH", "D PATH"). `diff` is the one that was applied.
 FilesReport ReportOf(const workspace::ApplyReport& report, const workspace::Diff& diff,
+                     const ReportBounds& bounds);
+
+// "branch REF at COMMIT", then "left out: PATH: WHY", and why commits made inside were not taken.
+FilesReport ReportOf(const workspace::BranchResult& branch, const workspace::Diff& diff,
                      const ReportBounds& bounds);
 
 // "HEAD COMMIT, was COMMIT" when it moved, then "A PATH", "M PATH", "D PATH". Empty when nothing changed.

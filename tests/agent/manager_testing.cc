@@ -73,21 +73,33 @@ class SimFiles final : public SessionFiles {
       done({});
     });
   }
-  void ApplyAll(absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) override {
-    Later([this, done = std::move(done)]() mutable {
-      FilesReport report;
-      for (const auto& [path, content] : files()) {
-        disk_.user_tree[path] = content;
+  void Apply(ApplyRequest request, absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) override {
+    Later([this, request, done = std::move(done)]() mutable {
+      FilesReport report{.branch = request.branch};
+      const SimTree changed = files();
+      for (const auto& [path, content] : changed) {
+        const auto& paths = request.paths;
+        if (!paths.empty() && std::find(paths.begin(), paths.end(), path) == paths.end()) continue;
         ++report.applied;
         report.text += "M " + path + "\n";
+        if (!request.branch.empty()) continue;
+        disk_.user_tree[path] = content;
+        files().erase(path);
       }
-      files().clear();
       current_ = Store(files());
       done(std::move(report));
     });
   }
   void ChangesUnderneath(absl::AnyInvocable<void(base::StatusOr<FilesReport>)> done) override {
     Later([done = std::move(done)]() mutable { done(FilesReport()); });
+  }
+  // Of what was checkpointed last: what its files hold.
+  void Diff(DiffRequest, absl::AnyInvocable<void(base::StatusOr<FilesDiff>)> done) override {
+    Later([this, done = std::move(done)]() mutable {
+      FilesDiff diff;
+      for (const auto& [path, content] : disk_.manifests[current_]) diff.text += path + ": " + content;
+      done(std::move(diff));
+    });
   }
   void Close(Ended done) override {
     Later([done = std::move(done)]() mutable { done({}); });

@@ -163,18 +163,25 @@ class SandboxFilesTest : public testing::Test {
     EXPECT_TRUE(ran.ok()) << ran.status();
     return ran.ok() ? *std::move(ran) : CheckRan();
   }
-  base::StatusOr<FilesReport> Apply() {
-    return Await<base::StatusOr<FilesReport>>([this](auto done) { files_->ApplyAll(std::move(done)); });
+  base::StatusOr<FilesReport> Apply(ApplyRequest what = {}) {
+    return Await<base::StatusOr<FilesReport>>([&](auto done) { files_->Apply(what, std::move(done)); });
   }
   base::StatusOr<FilesReport> Underneath() {
     return Await<base::StatusOr<FilesReport>>(
         [this](auto done) { files_->ChangesUnderneath(std::move(done)); });
   }
+  base::StatusOr<FilesDiff> DiffOf(DiffRequest what) {
+    return Await<base::StatusOr<FilesDiff>>([&](auto done) { files_->Diff(what, std::move(done)); });
+  }
   base::StatusOr<std::string> Diff() {
-    return Await<base::StatusOr<std::string>>([this](auto done) { files_->DiffText(std::move(done)); });
+    auto diff = DiffOf({});
+    if (!diff.ok()) return diff.status();
+    return std::move(diff->text);
   }
   base::StatusOr<FilesDiffStat> Stat() {
-    return Await<base::StatusOr<FilesDiffStat>>([this](auto done) { files_->DiffStat(std::move(done)); });
+    const auto diff = DiffOf({.text_bytes_max = 0});
+    if (!diff.ok()) return diff.status();
+    return diff->total;
   }
   base::Status Fork(std::optional<base::Sha256Digest> manifest, const std::string& to) {
     return Await<base::Status>([&](auto done) { files_->Fork(manifest, to, std::move(done)); });
@@ -526,6 +533,52 @@ TEST_F(SandboxFilesTest, ApplyTakesOverWhatItMayAndSaysWhatItDid) {
   const base::Sha256Digest left = files_->current();
   EXPECT_EQ(Checkpoint(), left);
   EXPECT_EQ(Stat().value().files, 2);
+}
+
+TEST_F(SandboxFilesTest, ApplyOfPathsLeavesTheOthersInTheLayer) {
+  Open();
+  Bash("mkdir d; echo 1 > d/one; echo 2 > two; echo 3 > three");
+  EXPECT_TRUE(absl::IsInvalidArgument(Apply({.paths = {"two", "none"}}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Apply({.paths = {"two"}, .branch = "b"}).status()));
+  EXPECT_FALSE(std::filesystem::exists(file("two")));
+  const auto report = Apply({.paths = {"d", "two"}});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(ReadText(file("d/one")), "1\n");
+  EXPECT_EQ(ReadText(file("two")), "2\n");
+  EXPECT_FALSE(std::filesystem::exists(file("three")));
+  EXPECT_EQ(Stat().value().files, 1);
+  EXPECT_EQ(Bash("cat three"), "3\nexit 0\n");
+}
+
+TEST_F(SandboxFilesTest, ABranchNeedsARepository) {
+  Open();
+  Bash("echo 1 > one");
+  EXPECT_TRUE(absl::IsNotFound(Apply({.branch = "holdfast/x"}).status()));
+  EXPECT_EQ(Stat().value().files, 1);
+}
+
+TEST_F(SandboxFilesTest, ADiffIsCountedByPathAndSaysWhatAnApplyLeaves) {
+  WriteText(file("a"), "1\n");
+  Open();
+  Bash("echo 2 > a; mkdir d; echo 1 > d/one; echo 2 > d/two; mkdir .vscode; echo x > .vscode/s");
+  Checkpoint();
+  WriteText(file("a"), "theirs\n");
+  const auto diff = DiffOf({.paths = {"a", ".vscode/s"}, .text_bytes_max = 0});
+  ASSERT_TRUE(diff.ok()) << diff.status();
+  EXPECT_EQ(diff->text, "");
+  ASSERT_THAT(diff->paths, SizeIs(2));
+  EXPECT_THAT(diff->paths[0].path + ": " + diff->paths[0].note, StartsWith(".vscode/s: protected"));
+  EXPECT_EQ(diff->paths[1].path, "a");
+  EXPECT_EQ(diff->paths[1].added, 1);
+  EXPECT_EQ(diff->paths[1].removed, 1);
+  EXPECT_NE(diff->paths[1].note, "");
+  const auto bounded = DiffOf({.paths = {"d"}, .text_bytes_max = 150, .paths_max = 2});
+  ASSERT_TRUE(bounded.ok()) << bounded.status();
+  EXPECT_TRUE(bounded->text_cut) << bounded->text;
+  EXPECT_THAT(bounded->paths, SizeIs(2));
+  EXPECT_EQ(bounded->paths_left, 1);
+  EXPECT_EQ(bounded->total, (FilesDiffStat{.files = 2, .added = 2}));
+  EXPECT_FALSE(DiffOf({.paths = {"d"}})->text_cut);
 }
 
 TEST_F(SandboxFilesTest, ApplyOfNothingLeavesTheSession) {

@@ -325,6 +325,38 @@ TEST(SessionManagerTest, ListsSayNamesAndGoalsOfSessionsThatAreClosed) {
                                           .status()));
 }
 
+TEST(SessionManagerTest, ChangesAreShownAtWorkAndTakenOverByPath) {
+  ManagerWorld world([](const std::string& told) -> Reply {
+    if (Has(told, "lines\n")) return {.text = "done"};
+    return {.calls = {{"append", R"({"path": "f", "text": "x"})"},
+                      {"append", R"({"path": "g", "text": "y"})"}}};
+  });
+  ASSERT_TRUE(world.Boot());
+  ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile(), .message = "go"}).ok());
+  const auto diff = [&] {
+    return world.Ask<FilesDiff>([&](auto done) { world.manager().Diff("s", {}, std::move(done)); });
+  };
+  ASSERT_TRUE(world.RunUntil([&] { return world.disk.layers["/layers/s"].files.contains("f"); }));
+  ASSERT_TRUE(diff().ok()) << diff().status();
+  EXPECT_EQ(world.Status("s")->row.state, SessionState::kRunning);
+  ASSERT_TRUE(world.RunUntil([&] { return world.disk.layers["/layers/s"].files.contains("g"); }));
+  ASSERT_TRUE(world.Ask<uint64_t>([&](auto done) { world.manager().Pause({"s"}, std::move(done)); }).ok());
+  EXPECT_EQ(diff()->text, "f: x\ng: y\n");
+  const auto apply = [&](const ApplyRequest& what) {
+    return world.Ask<FilesReport>([&](auto done) { world.manager().Apply({"s"}, what, std::move(done)); });
+  };
+  EXPECT_EQ(apply({.branch = "b"})->branch, "b");
+  EXPECT_TRUE(world.disk.user_tree.empty());
+  EXPECT_EQ(apply({.paths = {"g"}})->text, "M g\n");
+  EXPECT_EQ(diff()->text, "f: x\n");
+  EXPECT_EQ(apply({})->text, "M f\n");
+  const auto applied = AgentBodies<Applied>(world.Events("s"));
+  ASSERT_EQ(applied.size(), 3u);
+  EXPECT_EQ(applied[0].branch, "b");
+  EXPECT_TRUE(applied[0].partly && applied[1].partly);
+  EXPECT_FALSE(applied[2].partly);
+}
+
 // Whoever watches needs no look at the store: numbers without a gap, whatever is done.
 TEST(SessionManagerTest, EveryEventIsToldOnceInOrder) {
   ManagerWorld world(Lines(2));

@@ -69,7 +69,7 @@ std::vector<Method> Methods() {
       {"resume", [](Manager& m, const Target& t, Answered done) { m.Resume(t, Numbered(done)); }},
       {"apply",
        [](Manager& m, const Target& t, Answered done) {
-         m.Apply(t, [done](const base::StatusOr<FilesReport>& report) {
+         m.Apply(t, {}, [done](const base::StatusOr<FilesReport>& report) {
            done(report.ok() ? Answer(std::to_string(report->applied) + " " + report->text)
                             : Answer(report.status()));
          });

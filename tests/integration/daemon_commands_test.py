@@ -87,8 +87,18 @@ def main() -> None:
         assert [s["name"] for s in lines("sessions")] == ["sessions/goal"]
         assert len(lines("sessions", "--archived")) == 2
 
+        assert "holdfast stop" in run("audit", "goal", status=1)[1]
+        # What it has changed; one path of it, then the rest.
+        changed = lines("diff", "goal")[0]
+        assert [p["path"] for p in changed["paths"]] == ["limits.cc", "limits.h", "user.cc"], changed
+        assert (changed["added"], changed["removed"]) == ("3", "3"), changed
+        text = run("diff", "goal", "user.cc")[0]
+        assert f"-int main() {{ return {OLD}() - 12; }}" in text and f"+int main() {{ return {NEW}() - 12; }}" in text, text
+        assert "limits.h" not in text.replace('#include "limits.h"', ""), text
         assert "say what is to be applied" in run("apply", "goal", status=1)[1]
-        assert "applied 3 paths" in run("apply", "goal", "--all")[0]
+        assert "applied 1 path" in run("apply", "goal", "limits.h")[0]
+        assert OLD in (repository / "user.cc").read_text() and NEW in (repository / "limits.h").read_text()
+        assert "applied 2 paths" in run("apply", "goal", "--all")[0]
         assert NEW in (repository / "user.cc").read_text()
 
         # Ctrl-C in a watch leaves; the daemon works on.
