@@ -18,6 +18,7 @@ using google::protobuf::MessageLite;
 constexpr int64_t kPollMs = 50;  // between two questions whether to keep on
 constexpr int kMessageBytesMax = 16 << 20;
 constexpr int kReconnectMsMin = 100, kReconnectMsMax = 1'000;
+constexpr int kAnswerMsMax = 30'000;
 constexpr int kKeepaliveMs = 60'000;
 
 gpr_timespec In(int64_t ms) {
@@ -153,7 +154,8 @@ StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectMsMin);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kReconnectMsMin);
+  // Also the time in which a connection has to be answered, which takes long on a busy machine.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kAnswerMsMax);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kReconnectMsMax);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

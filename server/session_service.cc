@@ -592,15 +592,16 @@ SessionService::Unary* SessionService::DiffSession(Context* context, const v1::D
   return gate_.Unary(context, "DiffSession", [this, request, response](Finish finish) {
     auto id = SessionIdOf(request->name());
     if (!id.ok()) return finish(id.status());
-    manager().Diff(*std::move(id),
-                   {.paths = {request->paths().begin(), request->paths().end()},
-                    .text_bytes_max = kDiffTextBytesMax,
-                    .paths_max = kDiffPathsMax},
-                   [response, finish = std::move(finish)](const base::StatusOr<agent::FilesDiff>& diff) mutable {
-                     if (!diff.ok()) return finish(WithReasonOf(diff.status()));
-                     DiffToProto(*diff, response);
-                     finish({});
-                   });
+    manager().Diff(
+        *std::move(id),
+        {.paths = {request->paths().begin(), request->paths().end()},
+         .text_bytes_max = kDiffTextBytesMax,
+         .paths_max = kDiffPathsMax},
+        [response, finish = std::move(finish)](const base::StatusOr<agent::FilesDiff>& diff) mutable {
+          if (!diff.ok()) return finish(WithReasonOf(diff.status()));
+          DiffToProto(*diff, response);
+          finish({});
+        });
   });
 }
 

@@ -328,8 +328,8 @@ TEST(SessionManagerTest, ListsSayNamesAndGoalsOfSessionsThatAreClosed) {
 TEST(SessionManagerTest, ChangesAreShownAtWorkAndTakenOverByPath) {
   ManagerWorld world([](const std::string& told) -> Reply {
     if (Has(told, "lines\n")) return {.text = "done"};
-    return {.calls = {{"append", R"({"path": "f", "text": "x"})"},
-                      {"append", R"({"path": "g", "text": "y"})"}}};
+    return {
+        .calls = {{"append", R"({"path": "f", "text": "x"})"}, {"append", R"({"path": "g", "text": "y"})"}}};
   });
   ASSERT_TRUE(world.Boot());
   ASSERT_TRUE(world.Create({.id = "s", .profile = ManagerWorld::Profile(), .message = "go"}).ok());
