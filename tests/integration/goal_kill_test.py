@@ -154,6 +154,9 @@ class Machine:
 
     def go_on(self, *more: str) -> None:
         done = subprocess.run(self.command("resume", "goal", *more), capture_output=True, text=True, timeout=600)
+        if done.returncode == 3 and "RECOVERY_LOOP" in done.stdout:
+            # The daemon paused it at this moment, for the kills before without a thing done: it is said once more.
+            done = subprocess.run(self.command("resume", "goal", *more), capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done
 
     def kill(self) -> None:
