@@ -18,7 +18,10 @@ namespace {
 constexpr int64_t kUnixEpochJulianMs = 210866760000000;  // of the Julian day clock that SQLite counts in
 constexpr int kPathBytesMax = 4096;
 constexpr int kSectorBytes = 4096;
-constexpr int kFirstReadLock = 3;  // of the WAL's locks: writer, checkpointer, recovery, then readers
+// Of the WAL's locks: writer, checkpointer, recovery, then readers.
+constexpr int kWriteLock = 0;
+constexpr int kFirstReadLock = 3;
+constexpr std::chrono::seconds kReaderLooksMax{5};
 
 using Guard = std::lock_guard<std::mutex>;
 
@@ -203,6 +206,12 @@ int ShmLock(sqlite3_file* file, int first, int count, int flags) {
   if ((flags & SQLITE_SHM_UNLOCK) != 0) return ShmUnlockRange(f, first, count);
   if (f.read_only && first >= kFirstReadLock) shared.changed.wait(lock, [&] { return !shared.draining; });
   const bool exclusive = (flags & SQLITE_SHM_EXCLUSIVE) != 0;
+  // A reader that meets the index in the middle of a change takes the writer's lock for another look. There
+  // is one writer: who else holds that lock is such a reader.
+  if (!f.read_only && exclusive && first == kWriteLock) {
+    shared.changed.wait_for(lock, kReaderLooksMax,
+                            [&] { return !HeldByOther(shared.shm_exclusive[kWriteLock], &f); });
+  }
   for (int i = first; i < first + count; ++i) {
     const int mine = (f.shm_shared >> i & 1u) != 0 ? 1 : 0;
     if (HeldByOther(shared.shm_exclusive[i], &f)) return SQLITE_BUSY;
